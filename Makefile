@@ -1,0 +1,35 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check clean
+
+## demo: install, start the embedded database, run the Al-Fe-Pt campaign (again: continue, or say that it is finished)
+demo: .venv/demo-installed
+	$(BIN)/kmde db start
+	$(BIN)/kmde run fw_specs/al_fe_pt.yaml --workers 2
+
+## test: install, check style and types, run the whole suite
+test: check
+	$(BIN)/pytest
+
+## check: style and types
+check: .venv/test-installed
+	$(BIN)/ruff check kmde_fw tests
+	$(BIN)/ruff format --check kmde_fw tests
+	$(BIN)/mypy
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "kmde_fw needs Python 3.11 or newer: make PYTHON=python3.11"'
+	$(PYTHON) -m venv .venv
+
+.venv/demo-installed: .venv/bin/python setup.cfg pyproject.toml
+	$(BIN)/pip install --quiet --editable '.[embedded,sevennet]'
+	touch $@
+
+.venv/test-installed: .venv/bin/python setup.cfg pyproject.toml
+	$(BIN)/pip install --quiet --editable '.[embedded,sevennet,test]'
+	touch $@
+
+## clean: remove what can be made again; the embedded database in .kmde stays
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,42 @@
+"""kmde: one file per command."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from kmde_fw.errors import KmdeError
+
+
+def build_app() -> typer.Typer:
+    """The command line, its commands imported only now."""
+    from kmde_fw.cli import data, db, init, plan, run, schema, status, submit, validate, work
+
+    app = typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        help="Find the few structures to label next so that a potential stops extrapolating, and label them.",
+    )
+    app.command("init")(init.init)
+    app.command("validate")(validate.validate)
+    app.command("plan")(plan.plan)
+    app.command("submit")(submit.submit)
+    app.command("run")(run.run)
+    app.command("work")(work.work)
+    app.command("status")(status.status)
+    app.command("schema")(schema.schema)
+    app.command("make-data")(data.make_data)
+    app.add_typer(db.app, name="db")
+    return app
+
+
+def main() -> None:
+    """Entry point: what a person can mend is printed as sentences, and the exit code is 1."""
+    try:
+        build_app()()
+    except KmdeError as error:
+        for line in str(error).splitlines():
+            print(f"kmde: {line}", file=sys.stderr)
+        sys.exit(1)

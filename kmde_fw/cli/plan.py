@@ -1,0 +1,230 @@
+"""kmde plan: what a campaign would do, with no database and no labels."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from kmde_fw.cli.options import CampaignFile, Json
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from kmde_fw.core.analysis import CycleAnalysis
+    from kmde_fw.core.candidates import CandidatePool
+    from kmde_fw.records import Structure
+    from kmde_fw.workflows.prepare import Prepared
+
+#: closures that are timed to estimate a training
+TIMED_CLOSURES = 5
+
+
+def plan(campaign: CampaignFile, as_json: Json = False) -> None:
+    """Analyse, generate and score as the first cycle would; say what the campaign needs. Writes nothing."""
+    from kmde_fw.workflows.prepare import prepare
+
+    prepared = prepare(campaign)
+    facts = plan_facts(prepared)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+    else:
+        _show(facts)
+
+
+def plan_facts(prepared: Prepared) -> dict[str, Any]:
+    """Everything that `kmde plan` says, as plain types."""
+    from kmde_fw.core.analysis import analyse
+    from kmde_fw.core.candidates import CandidatePool
+    from kmde_fw.core.scoring import score_candidates
+    from kmde_fw.hdnnp.symmetry_functions import SymmetryFunctions
+
+    settings, elements = prepared.settings, prepared.elements
+    cutoff = settings.descriptor.cutoff
+    train = [labelled.structure for labelled in prepared.train]
+    functions = SymmetryFunctions(elements, settings.descriptor)
+    analysis = analyse(
+        train,
+        prepared.target,
+        [functions.compute(s).features for s in train],
+        [functions.compute(s).features for s in prepared.target],
+        elements,
+        cutoff,
+        settings.analysis,
+        settings.design.strategy,
+    )
+    pool = CandidatePool(elements, settings.design, {s.id: s for s in prepared.parents}, seed=settings.seed, cycle=1)
+    columns = score_candidates(pool, range(len(pool)), analysis.motifs, cutoff)
+    first = _first_picks(prepared, analysis, pool, columns)
+    return {
+        "name": settings.name,
+        "train": {"structures": len(train), "atoms": sum(len(s) for s in train)},
+        "target": {"structures": len(prepared.target), "atoms": sum(len(s) for s in prepared.target)},
+        "outliers": {
+            "atoms": len(analysis.outliers),
+            "by_element": dict(sorted(Counter(o.element for o in analysis.outliers).items())),
+        },
+        "gap": {
+            "total": analysis.coverage.total,
+            "channels": {c.key: {"missing": c.missing, "bin_width": c.width} for c in analysis.coverage.channels},
+        },
+        "composition_gap": analysis.coverage.composition.describe(elements),
+        "motifs": [{k: v for k, v in m.to_document().items() if k != "atoms"} for m in analysis.motifs],
+        "candidates": {
+            "number": len(pool),
+            "families": len(pool.families),
+            "inside_domain": int((columns.bond >= settings.reference.domain.min_bond).sum()),
+            "skipped": list(pool.skipped),
+        },
+        "first_picks": first,
+        "labels_at_most": settings.stop.max_surrogates,
+        "fireworks_at_most": _fireworks(prepared),
+        "cost": _cost(prepared, pool, columns.n_atoms),
+        "remarks": prepared.remarks,
+    }
+
+
+def _first_picks(
+    prepared: Prepared, analysis: CycleAnalysis, pool: CandidatePool, columns: Any, n: int = 5
+) -> list[dict[str, Any]]:
+    """The best candidates before there is any model: without the energy term of the score."""
+    from kmde_fw.core.selection import select
+
+    settings = prepared.settings
+    selection = select(
+        columns,
+        analysis.motifs,
+        settings.design,
+        n,
+        energy_per_atom=lambda index: 0.0,
+        structure_of=pool.structure,
+        existing=[d.structure for d in prepared.train],
+        min_bond=settings.reference.domain.min_bond,
+        seed=[settings.seed, 1],
+        closures=analysis.coverage.composition.closures(columns.composition),
+    )
+    return [
+        {"score": r.score, "formula": pool.structure(r.index).formula, "description": pool.recipe(r.index).describe()}
+        for r in selection.picks
+    ]
+
+
+def _fireworks(prepared: Prepared) -> int:
+    """Fireworks if the whole budget is spent and no label has to be replaced."""
+    from kmde_fw.workflows.cycle import cycle_fireworks
+
+    document = {"_id": prepared.settings.name, "config": prepared.config}
+    total = len(cycle_fireworks(document, 0)) + 1
+    n, cycle = 0, 1
+    while picks := prepared.settings.picks_after(n):
+        total += len(cycle_fireworks(document, cycle, n))
+        n, cycle = n + picks, cycle + 1
+    return total
+
+
+@dataclass(frozen=True)
+class _Electrons:
+    """Electrons of a cell; a DFT calculation costs about their cube."""
+
+    structure: Structure
+
+    @property
+    def cubed(self) -> float:
+        from ase.data import atomic_numbers
+
+        return float(sum(atomic_numbers[element] for element in self.structure.species)) ** 3
+
+
+def _cost(prepared: Prepared, pool: CandidatePool, n_atoms: np.ndarray) -> dict[str, Any]:
+    """Labels in units of one train cell (electrons cubed), and trainings in seconds of this machine."""
+    import numpy as np
+
+    from kmde_fw.hdnnp.training import train
+
+    settings = prepared.settings
+    cell = float(np.mean([_Electrons(d.structure).cubed for d in prepared.train]))
+    order = np.argsort(n_atoms, kind="stable")
+    typical, largest = (_Electrons(pool.structure(int(order[k]))).cubed for k in (len(order) // 2, len(order) - 1))
+    n = settings.stop.max_surrogates
+    few = settings.training.model_copy(update={"max_closures": TIMED_CLOSURES})
+    # times between two closures: the first one also compiles
+    times: list[float] = []
+    train(
+        prepared.train,
+        prepared.elements,
+        settings.descriptor,
+        settings.network,
+        few,
+        settings.training.seeds[0],
+        progress=lambda done, total, loss: times.append(time.perf_counter()),
+    )
+    closure = float(np.median(np.diff(times)))
+    trainings = len(settings.training.seeds) * (1 + -(-n // settings.design.picks_per_cycle))
+    return {
+        "labels_in_train_cells": {"median_candidates": n * typical / cell, "largest_candidates": n * largest / cell},
+        "seconds_per_closure": closure,
+        "trainings": trainings,
+        "training_seconds_at_most": trainings * settings.training.max_closures * closure,
+    }
+
+
+def _show(facts: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from kmde_fw.report.cycles import duration
+
+    console = Console(width=None if Console().is_terminal else 120)
+    train, target, outliers = facts["train"], facts["target"], facts["outliers"]
+    console.print(f"campaign {facts['name']}: a dry run; nothing is written and nothing labelled", highlight=False)
+    console.print(f"  train       {train['structures']} structures, {train['atoms']} atoms", highlight=False)
+    console.print(f"  target      {target['structures']} structures, {target['atoms']} atoms", highlight=False)
+    by_element = ", ".join(f"{n} {element}" for element, n in outliers["by_element"].items())
+    console.print(f"  outliers    {outliers['atoms']} target atoms" + (f" ({by_element})" if by_element else ""))
+    console.print(f"  composition {facts['composition_gap']}", highlight=False)
+    table = Table(title=f"coverage gap, {facts['gap']['total']:.3f} in all", title_justify="left", header_style="bold")
+    for name, justify in (("channel", "left"), ("missing part of the target", "right"), ("bin width", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for key, channel in sorted(facts["gap"]["channels"].items(), key=lambda item: -item[1]["missing"]):
+        if channel["missing"] > 0:
+            unit = "Å" if key.count("-") == 1 else "°"
+            table.add_row(key, f"{100 * channel['missing']:.2f} %", f"{channel['bin_width']:.3g} {unit}")
+    console.print(table)
+    motifs = Table(title="key motifs", title_justify="left", header_style="bold")
+    for name in ("rank", "channel", "range", "score", "around outliers"):
+        motifs.add_column(name, justify="left" if name == "channel" else "right")
+    for m in facts["motifs"][:10]:
+        unit = "Å" if m["kind"] == "distance" else "°"
+        motifs.add_row(
+            str(m["rank"] + 1), m["channel"], f"{m['low']:.3f}–{m['high']:.3f} {unit}", f"{m['score']:.3g}", str(m["count"])
+        )
+    console.print(motifs)
+    candidates, cost = facts["candidates"], facts["cost"]
+    console.print(
+        f"  candidates  {candidates['number']} per cycle from {candidates['families']} decorated crystals, "
+        f"{candidates['inside_domain']} inside the reference's domain",
+        highlight=False,
+    )
+    for sentence in candidates["skipped"]:
+        console.print(f"              {sentence}", highlight=False)
+    for k, pick in enumerate(facts["first_picks"], start=1):
+        console.print(f"  pick {k}      {pick['formula']}: {pick['description']}, score {pick['score']:.3g}", highlight=False)
+    labels = cost["labels_in_train_cells"]
+    console.print(f"  labels      at most {facts['labels_at_most']}", highlight=False)
+    console.print(
+        f"  cost        of all labels, in train cells (electrons³): {labels['median_candidates']:.2g} for candidates of "
+        f"median size, {labels['largest_candidates']:.2g} for the largest",
+        highlight=False,
+    )
+    console.print(
+        f"  training    {cost['trainings']} trainings of at most {duration(cost['training_seconds_at_most'] / cost['trainings'])} "
+        f"each ({1000 * cost['seconds_per_closure']:.0f} ms per closure here, one thread)",
+        highlight=False,
+    )
+    console.print(f"  fireworks   at most {facts['fireworks_at_most']}", highlight=False)
+    for remark in facts["remarks"]:
+        console.print(f"  note: {remark}", highlight=False)

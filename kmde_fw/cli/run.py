@@ -1,0 +1,213 @@
+"""kmde run: submit a campaign and work it off on this machine, with a view of what is happening."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from kmde_fw.cli.options import CampaignFile, LaunchpadFile
+from kmde_fw.errors import KmdeError
+
+if TYPE_CHECKING:
+    from fireworks import LaunchPad
+
+    from kmde_fw.store import Store
+
+#: seconds between two looks at the database, and between two lines about a long step in a batch log
+LOOK, REMIND = 0.5, 20.0
+
+
+def run(
+    campaign: CampaignFile,
+    launchpad: LaunchpadFile = None,
+    workers: Annotated[int, typer.Option("--workers", "-w", min=1, help="worker processes on this machine")] = 2,
+    directory: Annotated[
+        Path | None, typer.Option(help="where launch directories and worker logs go; default: .kmde/runs/NAME here")
+    ] = None,
+) -> None:
+    """Submit a campaign and work it off here. Run again, it continues, or says that the campaign is finished."""
+    from kmde_fw.report.cycles import cycle_rows, cycle_table
+    from kmde_fw.store import Store
+    from kmde_fw.store.connect import read_launchpad
+    from kmde_fw.workflows.launchpad import ensure_initialised, open_launchpad
+    from kmde_fw.workflows.prepare import prepare
+    from kmde_fw.workflows.rockets import recover
+    from kmde_fw.workflows.start import submit
+
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    prepared = prepare(campaign)
+    name = prepared.settings.name
+    settings = read_launchpad(launchpad)
+    pad = open_launchpad(settings)
+    ensure_initialised(pad)
+    new = submit(pad, prepared)
+    store = Store(pad.db)
+    for remark in prepared.remarks:
+        console.print(f"note: {remark}")
+    if store.campaign(name)["state"] == "finished":
+        console.print(f"campaign {name} is finished; nothing is left to do (another `name:` starts another campaign)")
+    else:
+        console.print(f"campaign {name}: {'submitted' if new else 'continues'}, {workers} workers")
+        for again in recover(pad, name):
+            console.print(f"  ready again: {again}")
+        folder = (directory or Path(".kmde/runs") / name).resolve()
+        processes = [_start_worker(name, launchpad, folder, k) for k in range(workers)]
+        try:
+            _watch(pad, store, name, processes, console)
+        finally:
+            _stop(processes)
+        if store.campaign(name)["state"] != "finished":
+            raise KmdeError(_why_not(pad, name, folder))
+    console.print(cycle_table(cycle_rows(store, name), f"campaign {name}"))
+    console.print(f"why it stopped: {store.campaign(name)['reason']}")
+    console.print(_places(name, store, launchpad))
+
+
+def _start_worker(name: str, launchpad: Path | None, folder: Path, number: int) -> subprocess.Popen[bytes]:
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "kmde_fw", "work", name, "--directory", str(folder)]
+    if launchpad is not None:
+        command += ["--launchpad", str(launchpad)]
+    with (folder / f"worker-{number}.log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+
+
+def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
+    """SIGTERM makes each rocket fizzle cleanly, so that the next `kmde run` continues with it."""
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+    for process in processes:
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _watch(pad: LaunchPad, store: Store, name: str, processes: list[subprocess.Popen[bytes]], console: Console) -> None:
+    """Until the campaign is finished or every worker has ended: a live view on a terminal, plain lines elsewhere."""
+    view = _LiveView(store, name, console) if console.is_terminal else _LineView(store, name, console)
+    with view:
+        while any(process.poll() is None for process in processes):
+            view.look()
+            if store.campaign(name)["state"] == "finished":
+                break
+            time.sleep(LOOK)
+        view.look()
+
+
+class _LineView:
+    """One line per closed cycle and per step, and a reminder of long steps, for a batch log."""
+
+    def __init__(self, store: Store, name: str, console: Console) -> None:
+        self.store, self.name, self.console = store, name, console
+        self.cycles_shown = len(store.cycles(name))
+        self.said: dict[str, float] = {}
+
+    def __enter__(self) -> _LineView:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def look(self) -> None:
+        from kmde_fw.report.cycles import cycle_rows, running_steps
+
+        now = time.monotonic()
+        for step in running_steps(self.store, self.name):
+            what = f"{step['cycle']} {' '.join(step['message'].split()[:3])}"
+            if now - self.said.get(what, -REMIND) >= REMIND:
+                self.said[what] = now
+                self.console.print(_step_line(step), highlight=False)
+        if len(self.store.cycles(self.name)) > self.cycles_shown:
+            rows = cycle_rows(self.store, self.name)
+            for row in rows[self.cycles_shown :]:
+                self.console.print(_cycle_line(row), highlight=False)
+            self.cycles_shown = len(rows)
+
+
+class _LiveView:
+    """The table of cycles and a line per running step, redrawn in place."""
+
+    def __init__(self, store: Store, name: str, console: Console) -> None:
+        self.store, self.name = store, name
+        self.live = Live(console=console, refresh_per_second=4)
+
+    def __enter__(self) -> _LiveView:
+        self.live.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.live.update(Text(""))
+        self.live.__exit__(None, None, None)
+
+    def look(self) -> None:
+        from kmde_fw.report.cycles import cycle_rows, cycle_table, running_steps
+
+        rows = cycle_rows(self.store, self.name)
+        steps = [Text(_step_line(step)) for step in running_steps(self.store, self.name)]
+        self.live.update(Group(cycle_table(rows, f"campaign {self.name}"), *(steps or [Text("between two steps ...")])))
+
+
+def _step_line(step: dict[str, Any]) -> str:
+    """cycle 2  Train seed 0 loss 0.0012: 310 of 1000, 12 s left at most."""
+    from kmde_fw.report.cycles import duration
+
+    line = f"cycle {step['cycle']}  {step['message']}"
+    if step["total"]:
+        line += f": {step['done']} of {step['total']}"
+        if step["done"] and step["seconds"] > 2:
+            line += f", {duration(step['seconds'] * (step['total'] - step['done']) / step['done'])} left at most"
+    return line
+
+
+def _cycle_line(row: dict[str, Any]) -> str:
+    """cycle 1 closed: N = 1, 14 outliers, gap 0.31, energy RMSE 3.1 meV/atom (bias -3.0), force RMSE 0.04 eV/Å."""
+    from kmde_fw.report.cycles import duration
+
+    line = f"cycle {row['cycle']} closed after {duration(row['seconds'])}: N = {row['n_surrogates']}"
+    for surrogate in row["surrogates"]:
+        line += f" (+ {surrogate})"
+    line += f", {row['n_outliers']} outliers, gap {row['gap']:.3f}"
+    if row["energy_rmse"] is not None:
+        line += (
+            f", energy RMSE {row['energy_rmse']:.2f} meV/atom (bias {row['energy_bias']:+.2f}, "
+            f"scatter {row['energy_scatter']:.2f}), force RMSE {row['force_rmse']:.4f} eV/Å"
+        )
+    return f"{line}; {row['decision']}"
+
+
+def _why_not(pad: LaunchPad, name: str, folder: Path) -> str:
+    from kmde_fw.workflows.rockets import fizzled
+
+    failures = fizzled(pad, name)
+    if not failures:
+        return (
+            f"campaign {name} stopped before its end; the workers' logs are in {folder}; `kmde run` again continues it"
+        )
+    lines = [f"campaign {name} cannot go on: {len(failures)} of its fireworks failed"]
+    lines += [f"  firework {f['fw_id']} ({f['name']}): {f['reason']}" for f in failures[:10]]
+    lines += [f"mend the cause, then `kmde run` again continues from there; logs: {folder}"]
+    return "\n".join(lines)
+
+
+def _places(name: str, store: Store, launchpad: Path | None) -> str:
+    file = str(launchpad or "launchpad.yaml")
+    option = f"-l {file} " if launchpad else ""
+    return "\n".join(
+        [
+            "look next:",
+            f"  kmde status {option}{name} --json    the table above, as data",
+            f"  lpad -l {file} get_wflows -d more    the fireworks",
+            f"  database {store.database.name} at {store.address}: campaigns, cycles, motifs, candidates, labels, models "
+            "(README, 'Where the results are')",
+        ]
+    )

@@ -1,0 +1,42 @@
+"""kmde work: a worker for one campaign, the process that `kmde run` starts --workers times."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kmde_fw.cli.options import LaunchpadFile
+
+
+def work(
+    campaign: Annotated[str, typer.Argument(help="name of a submitted campaign")],
+    launchpad: LaunchpadFile = None,
+    directory: Annotated[Path | None, typer.Option(help="where launch directories go; default: here")] = None,
+) -> None:
+    """Launch this campaign's rockets here until it is finished or nothing more can run."""
+    from fireworks.core.rocket_launcher import rapidfire
+
+    from kmde_fw.store import Store
+    from kmde_fw.store.connect import read_launchpad
+    from kmde_fw.workflows.launchpad import open_launchpad
+    from kmde_fw.workflows.rockets import ALIVE, states, worker_for
+
+    # a rocket turns an exception into FIZZLED at once; a signal's default would leave it RUNNING for ever
+    signal.signal(signal.SIGTERM, _stop)
+    pad = open_launchpad(read_launchpad(launchpad))
+    store = Store(pad.db)
+    folder = directory or Path.cwd()
+    folder.mkdir(parents=True, exist_ok=True)
+    while store.campaign(campaign)["state"] == "running":
+        rapidfire(pad, worker_for(campaign), m_dir=str(folder.resolve()), nlaunches=0, sleep_time=0.3, strm_lvl="INFO")
+        if not any(states(pad, campaign)[state] for state in ALIVE):
+            break
+        time.sleep(0.5)
+
+
+def _stop(signum: int, frame: object) -> None:
+    raise SystemExit(f"stopped by signal {signum}")

@@ -1,0 +1,311 @@
+"""The campaign file: one YAML, read into a strict model. What is computed with each option: METHOD in the README.
+
+The first default of an option is ours; the preset `thesis` sets every option to what the thesis did.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from ase.data import atomic_numbers
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from kmde_fw.errors import ConfigError
+
+PROTOTYPES = (
+    "fcc", "bcc", "hcp", "diamond", "rocksalt", "cscl", "zincblende",
+    "L1_2", "L1_0", "heusler", "half_heusler", "C14", "sigma",
+)  # fmt: skip
+
+PositiveInt = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+AtLeastOne = Annotated[float, Field(ge=1, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _known_element(symbol: str) -> str:
+    if symbol == "X" or symbol not in atomic_numbers:
+        raise ValueError(f"{symbol!r} is not a chemical element")
+    return symbol
+
+
+Element = Annotated[str, AfterValidator(_known_element)]
+
+
+def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
+    if not bounds[0] < bounds[1]:
+        raise ValueError("the lower bound must be below the upper bound")
+    return bounds
+
+
+Bounds = Annotated[tuple[Positive, Positive], AfterValidator(_ascending)]
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Descriptor(Section):
+    """Behler-Parrinello symmetry functions G2 and narrow G3, thesis T(1.2) and T(1.3)."""
+
+    cutoff: Positive = Field(4.0, description="cutoff radius r_c in Å, also of the distributions")
+    radial_eta: tuple[Positive, ...] = Field((0.01, 0.05, 0.1), description="η of G2 in Å⁻²")
+    radial_shift: tuple[NonNegative, ...] = Field((0.0,), description="R_s of G2 in Å")
+    angular_eta: tuple[Positive, ...] = Field((0.01, 0.1), description="η of G3 in Å⁻²")
+    # below 1 the derivative of G3 diverges where three atoms are in line
+    angular_zeta: tuple[AtLeastOne, ...] = Field((1.0, 4.0), description="ζ of G3, 1 or more")
+    angular_lambda: tuple[Literal[1, -1], ...] = Field((1, -1), description="λ of G3")
+
+
+class Network(Section):
+    """One tanh network per element."""
+
+    hidden: tuple[PositiveInt, ...] = Field((60, 60), description="nodes in each hidden layer")
+
+
+class Training(Section):
+    """L-BFGS on α·mean((ΔE)²) + β·mean((ΔF)²), T(3.1)."""
+
+    seeds: tuple[int, ...] = Field((0,), min_length=1, description="one model per seed, trained in parallel fireworks")
+    max_closures: PositiveInt = Field(1000, description="evaluations of loss and gradient at most")
+    patience: PositiveInt = Field(10, description="stop after this many steps without a better validation loss")
+    validation_fraction: float = Field(0.1, ge=0, lt=1, description="part of the initial train set held out; 0: none")
+    line_search: Literal["strong_wolfe", "none"] = Field("strong_wolfe", description="step length of L-BFGS")
+    learning_rate: Positive = Field(1.0, description="of L-BFGS: the first trial step, or the step without line search")
+    history: PositiveInt = Field(100, description="corrections that L-BFGS remembers")
+    energy_loss: Literal["per_atom", "total"] = Field("per_atom", description="energy of the loss")
+    energy_weight: NonNegative = Field(1.0, description="α")
+    force_weight: NonNegative = Field(1.0, description="β")
+    threads: PositiveInt = Field(1, description="CPU threads of one training")
+
+
+class Analysis(Section):
+    """Coverage gap T(2.1), outlier atoms and motif scores T(2.2)-(2.3)."""
+
+    distance_widths: Bounds = Field((0.005, 0.2), description="Å; bounds between which the bin width is searched")
+    angle_widths: Bounds = Field((0.1, 10.0), description="degrees; the same for angles")
+    min_samples: PositiveInt = Field(50, description="a channel with fewer samples takes the fallback width")
+    fallback_distance_width: Positive = Field(0.05, description="Å")
+    fallback_angle_width: Positive = Field(2.0, description="degrees")
+    width_shifts: PositiveInt = Field(30, description="bin origins over which the Shimazaki-Shinomoto cost is averaged")
+    outlier_tolerance: NonNegative = Field(
+        1e-6, description="how far outside the train range a value still counts as inside, in units of that range"
+    )
+    n_motifs: PositiveInt = Field(20, description="key motifs kept, best first")
+    motif_measure: Literal["density", "probability"] = Field(
+        "density", description="density per Å or degree; probability = density × bin width is free of units"
+    )
+
+
+class Design(Section):
+    """Candidate surrogates and the choice among them, T(2.4)-(2.6)."""
+
+    strategy: str = Field("key_motif", description="how motifs are scored; a name of the strategy registry")
+    selection: Literal["greedy", "top"] = Field(
+        "greedy", description="greedy: a motif that k surrogates already contain counts 1/(1 + k); top: the best scores"
+    )
+    composition: Literal["close", "ignore"] = Field(
+        "close", description="close: while there is a composition gap, prefer candidates that close it"
+    )
+    picks_per_cycle: PositiveInt = Field(1, description="surrogates labelled in one cycle")
+    replacements: int = Field(3, ge=0, description="next-best candidates tried when a label fails, per pick")
+    candidates: PositiveInt = Field(20_000, description="candidates per cycle")
+    shards: PositiveInt = Field(4, description="fireworks that generate and score them in parallel")
+    keep: PositiveInt = Field(1000, description="best candidates of a cycle stored as documents of their own")
+    prototypes: tuple[Literal[PROTOTYPES], ...] = Field(PROTOTYPES, description="crystals to decorate")  # type: ignore[valid-type]
+    max_atoms: PositiveInt = Field(60, description="larger candidates and parents are not made")
+    lattice_scan: Literal["bonds", "constants"] = Field(
+        "bonds", description="bonds: shortest bond within bond_range; constants: lattice constant within constant_range"
+    )
+    bond_range: Bounds = Field((0.9, 1.3), description="shortest bond over the sum of its covalent radii")
+    constant_range: Bounds = Field((2.5, 7.0), description="lattice constant a in Å, for lattice_scan: constants")
+    parent_scale: Bounds = Field((0.95, 1.05), description="linear scale of parents")
+    max_strain: float = Field(0.05, ge=0, lt=0.5, description="largest uniaxial or shear strain")
+    max_displacement: NonNegative = Field(0.1, description="largest standard deviation of random displacements, Å")
+
+
+class Stop(Section):
+    """When the campaign is over."""
+
+    max_surrogates: int = Field(10, ge=0, description="N, the budget of labels")
+    zero_outliers: bool = Field(True, description="stop as soon as no target atom is an outlier")
+    plateau_cycles: PositiveInt | None = Field(
+        None, description="stop after this many cycles with neither fewer outliers nor a smaller gap; null: never"
+    )
+    plateau_gain: NonNegative = Field(0.01, description="relative decrease of the gap that counts as smaller")
+
+
+class Domain(Section):
+    """Where a reference can be trusted. Outside, candidates are not labelled and labels are refused."""
+
+    min_bond: NonNegative = Field(0.85, description="shortest bond over the sum of its covalent radii")
+    scale: Bounds | None = Field(
+        None, description="linear scale relative to the reference's own equilibrium of the same crystal"
+    )
+
+
+class AseReference(Section):
+    """Any ASE calculator of the worker's environment."""
+
+    engine: Literal["ase"] = "ase"
+    calculator: str = Field(description="a short name (emt, lj, sevennet, ...) or module.Class of an ASE calculator")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the calculator")
+    domain: Domain = Field(default_factory=Domain)
+
+
+class Campaign(Section):
+    """A campaign: what is known (train), what it is for (target), who labels (reference), and how."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="letters, digits and _ . -")
+    description: str = ""
+    preset: Literal["ours", "thesis"] = "ours"
+    elements: tuple[Element, ...] | None = Field(None, description="the only elements allowed; default: those found")
+    train: tuple[str, ...] = Field(min_length=1, description="labelled structures: extxyz, vasprun.xml, OUTCAR")
+    target: tuple[str, ...] = Field(min_length=1, description="structures of interest; labels are used for errors only")
+    parents: tuple[str, ...] = Field((), description="known crystals of the system: extxyz, POSCAR, CIF")
+    reference: AseReference
+    descriptor: Descriptor = Descriptor()
+    network: Network = Network()
+    training: Training = Training()
+    analysis: Analysis = Analysis()
+    design: Design = Design()
+    stop: Stop = Stop()
+    seed: int = Field(0, ge=0, description="of every random draw that is not a training seed")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("preset") == "thesis":
+            return _merge(THESIS, data)
+        return data
+
+    @model_validator(mode="after")
+    def _check_elements(self) -> Campaign:
+        if self.elements is not None and len(set(self.elements)) != len(self.elements):
+            raise ValueError("elements: an element is named twice")
+        return self
+
+    def picks_after(self, n_surrogates: int) -> int:
+        """Surrogates to pick next when so many are labelled: `picks_per_cycle`, fewer where the budget N ends."""
+        return max(0, min(self.design.picks_per_cycle, self.stop.max_surrogates - n_surrogates))
+
+
+#: what the thesis did, wherever that differs from our defaults
+THESIS: dict[str, Any] = {
+    "training": {
+        "max_closures": 200,
+        "line_search": "none",
+        "learning_rate": 0.1,
+        "energy_loss": "total",
+    },
+    "design": {
+        "selection": "top",
+        "composition": "ignore",
+        "lattice_scan": "constants",
+    },
+    "stop": {"max_surrogates": 10, "plateau_cycles": None},
+}
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """A copy of `below` with the entries of `above` laid over it, section by section."""
+    merged = dict(below)
+    for key, value in above.items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = _merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def load_campaign(path: Path) -> Campaign:
+    """Read and check a campaign file. Raises ConfigError with one line per mistake.
+
+    A workflow file for `lpad add` is followed to the campaign file that its StartCampaign task names.
+    """
+    return parse_campaign(_read_yaml(campaign_path(path)), source=str(path))
+
+
+def campaign_path(path: Path) -> Path:
+    """The campaign file itself: `path`, or the one that a workflow file at `path` starts (relative to its folder)."""
+    data = _read_yaml(path)
+    for firework in data.get("fws") or []:
+        for task in firework.get("spec", {}).get("_tasks", []):
+            if "campaign_file" in task:
+                return find_upwards(Path(task["campaign_file"]), path.resolve().parent)
+    return path
+
+
+def find_upwards(path: Path, start: Path) -> Path:
+    """`path` itself if absolute, else looked for in `start` and in each folder above it (as git looks for .git)."""
+    for folder in (start, *start.parents):
+        if (folder / path).is_file():
+            return folder / path
+    raise ConfigError(
+        f"no file {path} in {start} or any folder above it; give an absolute path, or work inside the project's folder"
+    )
+
+
+def parse_campaign(data: Any, source: str = "campaign") -> Campaign:
+    """Check a campaign given as a dictionary. Raises ConfigError with one line per mistake."""
+    if not isinstance(data, dict):
+        raise ConfigError(
+            f"{source}: a campaign file is a YAML mapping with keys such as name, train, target, reference"
+        )
+    try:
+        return Campaign.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{source}: {_sentence(e)}" for e in error.errors())) from None
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read campaign file {path}: {error.strerror}; `kmde init` writes one") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not a text file; `kmde init` writes a campaign file") from None
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: a campaign file is a YAML mapping with keys such as name, train, target, reference")
+    return data
+
+
+def _sentence(error: Any) -> str:
+    """One pydantic error as: where, what, and for an unknown key the nearest known one."""
+    location = [part for part in error["loc"] if part != "ase"]
+    where = ".".join(str(part) for part in location)
+    if error["type"] == "extra_forbidden":
+        known = _keys_at(location[:-1])
+        return f"unknown key {where!r}{did_you_mean(str(location[-1]), known)}; known here: {', '.join(known)}"
+    if error["type"] == "missing":
+        return f"{where!r} is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" + (
+        f" (got {error['input']!r})" if where and not isinstance(error["input"], dict) else ""
+    )
+
+
+def _keys_at(location: list[Any]) -> list[str]:
+    section: Any = Campaign
+    for part in location:
+        annotation = section.model_fields[part].annotation
+        section = next(
+            a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)
+        )
+    return list(section.model_fields)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A tail for an error sentence: the nearest known name, or nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f": did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,97 @@
+"""Shall the campaign go on? A function of what the cycles left on record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kmde_fw.config import Stop
+
+#: after so many cycles in a row without one accepted label, the reference is at fault and not the choice of candidates
+FRUITLESS_CYCLES = 3
+
+
+@dataclass(frozen=True)
+class CycleSummary:
+    """What one cycle says to the decision.
+
+    cycle: from 0; n_surrogates: surrogates in the train set that its models learned from; n_outliers: target atoms
+    outside that train set's range; gap: `Coverage.total`; failed_labels: labels that failed in this cycle;
+    new_labels: surrogates that this cycle added to the train set; None in a cycle that designs none.
+    """
+
+    cycle: int
+    n_surrogates: int
+    n_outliers: int
+    gap: float
+    failed_labels: int = 0
+    new_labels: int | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether to stop, and why, in words."""
+
+    stop: bool
+    reason: str
+
+
+def decide(history: Sequence[CycleSummary], stop: Stop) -> Decision:
+    """Stop or go on after the last cycle of a campaign's history (in order of cycles).
+
+    Stops for the first of these that holds: no target atom is an outlier; N surrogates are spent; the last cycle found
+    no candidate to pick; all labels of three cycles in a row failed; for `plateau_cycles` cycles neither the outliers
+    nor the gap have become less than at their best before. Failed labels do not count towards N, and a cycle of
+    failures alone does not stop a campaign. Raises ValueError without any cycle.
+    """
+    if not history:
+        raise ValueError("no cycle to decide about")
+    now = history[-1]
+    if stop.zero_outliers and now.n_outliers == 0:
+        return Decision(True, f"no target atom is an outlier any more, with {_surrogates(now.n_surrogates)} learned")
+    if now.n_surrogates >= stop.max_surrogates:
+        return Decision(
+            True, f"the budget of {_surrogates(stop.max_surrogates)} is spent, with {_outliers(now.n_outliers)} left"
+        )
+    if now.new_labels == 0 and now.failed_labels == 0:
+        return Decision(
+            True, f"no candidate could be picked in cycle {now.cycle}, with {_outliers(now.n_outliers)} left"
+        )
+    fruitless = history[-FRUITLESS_CYCLES:]
+    if len(fruitless) == FRUITLESS_CYCLES and all(summary.new_labels == 0 for summary in fruitless):
+        failed = sum(summary.failed_labels for summary in fruitless)
+        return Decision(
+            True,
+            f"all {failed} labels of the last {FRUITLESS_CYCLES} cycles failed, with {_outliers(now.n_outliers)} left; "
+            "look at the reference",
+        )
+    flat = _plateau(history, stop)
+    if flat:
+        return Decision(True, flat)
+    return Decision(
+        False, f"{_outliers(now.n_outliers)} left, {now.n_surrogates} of {_surrogates(stop.max_surrogates)} spent"
+    )
+
+
+def _plateau(history: Sequence[CycleSummary], stop: Stop) -> str:
+    """Why the campaign has flattened, or nothing."""
+    if stop.plateau_cycles is None or len(history) <= stop.plateau_cycles:
+        return ""
+    before, recent = history[: -stop.plateau_cycles], history[-stop.plateau_cycles :]
+    outliers, outliers_before = min(s.n_outliers for s in recent), min(s.n_outliers for s in before)
+    gap, gap_before = min(s.gap for s in recent), min(s.gap for s in before)
+    if outliers < outliers_before or gap < (1 - stop.plateau_gain) * gap_before:
+        return ""
+    cycles = "in the last cycle" if len(recent) == 1 else f"in the last {len(recent)} cycles"
+    return (
+        f"a plateau: {cycles} at best {_outliers(outliers)} ({outliers_before} before) and a gap of {gap:.4g} "
+        f"({gap_before:.4g} before; a decrease of {100 * stop.plateau_gain:g} % would count)"
+    )
+
+
+def _surrogates(n: int) -> str:
+    return f"{n} surrogate{'' if n == 1 else 's'}"
+
+
+def _outliers(n: int) -> str:
+    return f"{n} outlier atom{'' if n == 1 else 's'}"

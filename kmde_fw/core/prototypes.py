@@ -1,0 +1,246 @@
+"""Crystals to decorate: the thirteen prototypes, known parents, and every way to put elements on their sites.
+
+METHOD section 3. Symmetry comes from ase.spacegroup (prototypes) and spglib (parents).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache, lru_cache
+from itertools import product
+
+import numpy as np
+
+from kmde_fw.errors import InputError
+from kmde_fw.neighbours import find_neighbours
+from kmde_fw.records import Structure
+from kmde_fw.units import radius_sums
+
+#: c/a of close-packed spheres, for hcp and C14
+IDEAL = (8 / 3) ** 0.5
+
+#: space group; (a, c) of its conventional cell for a lattice constant of 1; one fractional position per orbit.
+#: L1_0 is given by the cubic cell that it is an ordering of (ideal c/a), so that its a compares with that of fcc.
+#: C14: MgZn2 with touching spheres. sigma: the Cr-Fe phase, Bergman and Shoemaker, Acta Cryst. 7, 857 (1954).
+_WYCKOFF: dict[str, tuple[int, tuple[float, float], tuple[tuple[float, float, float], ...]]] = {
+    "fcc": (225, (1, 1), ((0, 0, 0),)),
+    "bcc": (229, (1, 1), ((0, 0, 0),)),
+    "hcp": (194, (1, IDEAL), ((1 / 3, 2 / 3, 1 / 4),)),
+    "diamond": (227, (1, 1), ((0, 0, 0),)),
+    "rocksalt": (225, (1, 1), ((0, 0, 0), (1 / 2, 1 / 2, 1 / 2))),
+    "cscl": (221, (1, 1), ((0, 0, 0), (1 / 2, 1 / 2, 1 / 2))),
+    "zincblende": (216, (1, 1), ((0, 0, 0), (1 / 4, 1 / 4, 1 / 4))),
+    "L1_2": (221, (1, 1), ((0, 0, 0), (0, 1 / 2, 1 / 2))),
+    "L1_0": (123, (0.5**0.5, 1), ((0, 0, 0), (1 / 2, 1 / 2, 1 / 2))),
+    "heusler": (225, (1, 1), ((1 / 4, 1 / 4, 1 / 4), (0, 0, 0), (1 / 2, 1 / 2, 1 / 2))),
+    "half_heusler": (216, (1, 1), ((0, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 4, 1 / 4, 1 / 4))),
+    "C14": (194, (1, IDEAL), ((1 / 3, 2 / 3, 1 / 16), (0, 0, 0), (5 / 6, 2 / 3, 1 / 4))),
+    "sigma": (
+        136,
+        (1, 0.518),
+        ((0, 0, 0), (0.3986, 0.3986, 0), (0.4635, 0.1312, 0), (0.7399, 0.0661, 0), (0.1827, 0.1827, 0.2519)),
+    ),
+}
+
+#: two decorated crystals are one when their neighbour shells agree up to this distance, at 1 Å³ per atom, in Å
+_FINGERPRINT_RADIUS = 2.5
+_FINGERPRINT_DECIMALS = 3
+#: atoms of a parent that symmetry maps onto each other within this many Å are equivalent; relaxed cells are this exact
+SYMMETRY_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class Prototype:
+    """A crystal without elements: primitive cell for a lattice constant of 1 Å.
+
+    cell: (3, 3) rows in Å; positions: (n, 3) Cartesian; orbits: (n,) number of the orbit that each atom belongs to.
+    The axes x, y, z are those of the conventional cell (hexagonal: x along a, z along c).
+    """
+
+    name: str
+    cell: np.ndarray
+    positions: np.ndarray
+    orbits: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.orbits)
+
+    @property
+    def n_orbits(self) -> int:
+        """Sets of symmetry-equivalent atoms, each decorated with one element."""
+        return max(self.orbits) + 1
+
+
+@dataclass(frozen=True)
+class Family:
+    """A crystal with elements on its sites; its size and distortion are still to be chosen.
+
+    crystal: a name of config.PROTOTYPES, or what people call the parent. assignment: one element per orbit of a
+    prototype. parent: id of the structure that a parent family comes from; substitution: (atom of its primitive
+    cell, new element), None for the parent as it is.
+    """
+
+    crystal: str
+    assignment: tuple[str, ...] = ()
+    parent: str | None = None
+    substitution: tuple[int, str] | None = None
+
+
+@cache
+def prototype(name: str) -> Prototype:
+    """The prototype of that name, one of config.PROTOTYPES."""
+    from ase.spacegroup import crystal
+
+    spacegroup, (a, c), basis = _WYCKOFF[name]
+    hexagonal = 168 <= spacegroup <= 194
+    # a symbol per orbit, to know the orbits again in the primitive cell
+    marks = ["H", "He", "Li", "Be", "B"][: len(basis)]
+    cellpar = [a, a, c, 90, 90, 120 if hexagonal else 90]
+    atoms = crystal(marks, basis, spacegroup=spacegroup, cellpar=cellpar, primitive_cell=True)
+    orbits = tuple(marks.index(symbol) for symbol in atoms.get_chemical_symbols())
+    return Prototype(name, atoms.cell.array.copy(), atoms.get_positions(), orbits)
+
+
+@lru_cache(maxsize=64)
+def families(names: tuple[str, ...], elements: tuple[str, ...]) -> tuple[Family, ...]:
+    """Every decoration of these prototypes with these elements, no crystal twice.
+
+    All assignments of elements to orbits, those with a single element included. A decoration that is one listed
+    before up to size, orientation and choice of the cell (L1_2 with one element is fcc) is left out.
+    """
+    seen = set()
+    found = []
+    for name in names:
+        shells = _shells(name)
+        orbits = prototype(name).orbits
+        shares = [Fraction(orbits.count(k), len(orbits)) for k in range(len(shells))]
+        for assignment in product(elements, repeat=len(shells)):
+            fingerprint = _fingerprint(shells, shares, assignment)
+            if fingerprint not in seen:
+                seen.add(fingerprint)
+                found.append(Family(name, assignment))
+    return tuple(found)
+
+
+@cache
+def _shells(name: str) -> tuple[Counter[tuple[float, int]], ...]:
+    """Around one atom of each orbit: how many atoms of which orbit at which distance (1 Å³ per atom, rounded)."""
+    crystal = prototype(name)
+    size = (abs(np.linalg.det(crystal.cell)) / len(crystal)) ** (1 / 3)
+    unit = Structure(("X",) * len(crystal), crystal.cell / size, crystal.positions / size)
+    neighbours = find_neighbours(unit, _FINGERPRINT_RADIUS)
+    shells = []
+    for orbit in range(crystal.n_orbits):
+        atom = crystal.orbits.index(orbit)
+        pairs = slice(neighbours.starts[atom], neighbours.starts[atom + 1])
+        distances = np.round(neighbours.distances[pairs], _FINGERPRINT_DECIMALS).tolist()
+        others = [crystal.orbits[j] for j in neighbours.neighbour[pairs]]
+        shells.append(Counter(zip(distances, others, strict=True)))
+    return tuple(shells)
+
+
+def _fingerprint(
+    shells: Sequence[Counter[tuple[float, int]]], shares: Sequence[Fraction], assignment: Sequence[str]
+) -> frozenset[tuple[object, Fraction]]:
+    """What an atom of each kind sees around it, and the share of the atoms that are of this kind."""
+    kinds: Counter[object] = Counter()
+    for orbit, shell in enumerate(shells):
+        seen: Counter[tuple[float, str]] = Counter()
+        for (distance, other), count in shell.items():
+            seen[distance, assignment[other]] += count
+        kinds[assignment[orbit], frozenset(seen.items())] += shares[orbit]  # type: ignore[assignment]
+    return frozenset(kinds.items())  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, eq=False)
+class Parent:
+    """A known crystal reduced to its primitive cell. sites: one atom of each set of equivalent ones, ascending."""
+
+    structure: Structure
+    sites: tuple[int, ...]
+
+
+@lru_cache(maxsize=32)
+def primitive_parent(structure: Structure) -> Parent:
+    """The primitive cell of a structure (not idealised: the atoms stay where they are) and its inequivalent sites.
+
+    Raises InputError when no symmetry can be determined (atoms on top of each other).
+    """
+    import spglib
+
+    symbols = sorted(set(structure.species))
+    fractional = np.linalg.solve(structure.cell.T, structure.positions.T).T
+    kinds = [symbols.index(s) for s in structure.species]
+    reduced = data = None
+    # SpglibError, or None from versions that announce the error to come: both are said below
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning), suppress(spglib.SpglibError):
+        reduced = spglib.standardize_cell(
+            (structure.cell, fractional, kinds), to_primitive=True, no_idealize=True, symprec=SYMMETRY_TOLERANCE
+        )
+        data = spglib.get_symmetry_dataset(reduced, symprec=SYMMETRY_TOLERANCE) if reduced is not None else None
+    if reduced is None or data is None:
+        raise InputError(
+            f"parent {_title(structure)}: spglib finds no symmetry in it; are there atoms on top of each other?"
+        )
+    cell, fractional, kinds = reduced
+    species = tuple(symbols[k] for k in kinds)
+    sites = tuple(int(site) for site in np.unique(data.equivalent_atoms))
+    return Parent(Structure(species, np.array(cell), fractional @ cell, structure.name), sites)
+
+
+def parent_families(structure: Structure, elements: Sequence[str], max_atoms: int) -> tuple[Family, ...]:
+    """A parent as it is, and with each other element on each of its inequivalent sites, one atom at a time.
+
+    The cell is the primitive one. Raises InputError, with the reason, for a parent that cannot be used: an element
+    that is not among `elements`, or a primitive cell of more than `max_atoms`.
+    """
+    foreign = sorted(set(structure.species) - set(elements))
+    if foreign:
+        raise InputError(f"parent {_title(structure)} is not used: {', '.join(foreign)} is not among the elements")
+    parent = primitive_parent(structure)
+    if len(parent.structure) > max_atoms:
+        raise InputError(
+            f"parent {_title(structure)} is not used: its primitive cell has {len(parent.structure)} atoms, "
+            f"more than design.max_atoms = {max_atoms}"
+        )
+    title, species = _title(structure), parent.structure.species
+    return (
+        Family(title, parent=structure.id),
+        *(
+            Family(title, parent=structure.id, substitution=(site, element))
+            for site in parent.sites
+            for element in elements
+            if element != species[site]
+        ),
+    )
+
+
+def _title(structure: Structure) -> str:
+    return structure.name or structure.formula
+
+
+@cache
+def shortest_bond(family: Family) -> float:
+    """min over bonds of d_ij / (r_cov,i + r_cov,j) in the prototype crystal with a lattice constant of 1 Å."""
+    sums = radius_sums(family.assignment)
+    return float((_shortest_distances(family.crystal) / sums).min())
+
+
+@cache
+def _shortest_distances(name: str) -> np.ndarray:
+    """Shortest distance in Å between atoms of each two orbits (n_orbits, n_orbits), lattice constant 1 Å."""
+    crystal = prototype(name)
+    size = (abs(np.linalg.det(crystal.cell)) / len(crystal)) ** (1 / 3)
+    # at 1 Å³ per atom any two orbits of these thirteen come closer than the radius of the fingerprints
+    neighbours = find_neighbours(
+        Structure(("X",) * len(crystal), crystal.cell, crystal.positions), _FINGERPRINT_RADIUS * size
+    )
+    orbits = np.array(crystal.orbits)
+    shortest = np.full((crystal.n_orbits, crystal.n_orbits), np.inf)
+    np.minimum.at(shortest, (orbits[neighbours.centre], orbits[neighbours.neighbour]), neighbours.distances)
+    return shortest

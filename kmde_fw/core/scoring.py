@@ -1,0 +1,325 @@
+"""What the score needs to know of each candidate: motif counts, distance penalty, shortest bond; T(2.4) and T(2.5).
+
+Everything about a structure is found in one compiled pass over its pairs and triplets. The terms are put together in
+`selection`, because the weights of motifs change from pick to pick while the counts do not.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numba
+import numpy as np
+
+from kmde_fw.core.candidates import CandidatePool
+from kmde_fw.core.distributions import RESOLUTION
+from kmde_fw.core.motifs import Motif
+from kmde_fw.errors import InputError
+from kmde_fw.records import Structure
+from kmde_fw.units import radius_sums
+
+#: d_min of T(2.5) over the sum of the covalent radii, and the penalty's strength in score per Å²
+MIN_DISTANCE = 0.85
+PENALTY = 50.0
+#: cosines closer than this to the edge of a motif are decided by the angle itself
+_COSINE_MARGIN = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """Motifs and radii as arrays, ready for many structures. Make it with `Scorer.of`.
+
+    Channels are numbered: pair (a, b) is a·n + b, triplet (vertex, a, b) is (vertex·n + a)·n + b, in any order of the
+    ends. The motifs of channel c are entries[starts[c]:starts[c + 1]], as indices into low, high, cos_low, cos_high.
+    """
+
+    elements: tuple[str, ...]
+    cutoff: float
+    n_motifs: int
+    sums: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    cos_low: np.ndarray
+    cos_high: np.ndarray
+    pair_starts: np.ndarray
+    pair_entries: np.ndarray
+    triplet_starts: np.ndarray
+    triplet_entries: np.ndarray
+
+    @classmethod
+    def of(cls, motifs: Sequence[Motif], elements: Sequence[str], cutoff: float) -> Scorer:
+        """For these motifs, with distances and angles between neighbours closer than `cutoff` (Å)."""
+        elements = tuple(elements)
+        n = len(elements)
+        pairs: list[list[int]] = [[] for _ in range(n**2)]
+        triplets: list[list[int]] = [[] for _ in range(n**3)]
+        for m, motif in enumerate(motifs):
+            kinds = [elements.index(element) for element in motif.channel.split("-")]
+            if motif.kind == "distance":
+                a, b = kinds
+                for channel in {a * n + b, b * n + a}:
+                    pairs[channel].append(m)
+            else:
+                a, vertex, b = kinds
+                for channel in {(vertex * n + a) * n + b, (vertex * n + b) * n + a}:
+                    triplets[channel].append(m)
+        # values are compared after rounding to RESOLUTION, edges are multiples of it: so the edges move by half of it
+        low = np.array([motif.low for motif in motifs]) - RESOLUTION / 2
+        high = np.array([motif.high for motif in motifs]) - RESOLUTION / 2
+        return cls(
+            elements,
+            float(cutoff),
+            len(motifs),
+            radius_sums(elements),
+            low,
+            high,
+            np.cos(np.radians(np.clip(low, 0.0, 180.0))),
+            np.cos(np.radians(np.clip(high, 0.0, 180.0))),
+            *_as_rows(pairs),
+            *_as_rows(triplets),
+        )
+
+    def __call__(self, structure: Structure) -> tuple[np.ndarray, float, float]:
+        """Motif counts (n_motifs,), distance penalty P_dist T(2.5), shortest bond over its radius sum.
+
+        N_m counts each pair of the cell once, and each unordered pair of neighbours of each vertex once. The shortest
+        bond is exact up to 1 and infinite when no atoms are closer than the cutoff and than touching spheres.
+        """
+        species = structure.species_index(self.elements)
+        if species.min() < 0:
+            raise InputError(
+                f"{structure.name or structure.formula} has an element that is not among {', '.join(self.elements)}"
+            )
+        counts = np.zeros(self.n_motifs, dtype=np.int64)
+        # one memory layout and type, or numba would compile the loop once more for each
+        positions = np.ascontiguousarray(structure.positions, dtype=np.float64)
+        cell = np.ascontiguousarray(structure.cell, dtype=np.float64)
+        inverse = np.linalg.inv(cell)
+        penalty, bond = _scan(
+            positions,
+            positions @ inverse,
+            cell,
+            inverse,
+            species,
+            len(self.elements),
+            self.sums,
+            self.cutoff,
+            self.low,
+            self.high,
+            self.cos_low,
+            self.cos_high,
+            self.pair_starts,
+            self.pair_entries,
+            self.triplet_starts,
+            self.triplet_entries,
+            counts,
+        )
+        return counts, penalty, bond
+
+
+def _as_rows(lists: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Lists of different lengths as (starts, entries)."""
+    starts = np.concatenate([[0], np.cumsum([len(row) for row in lists])]).astype(np.int64)
+    return starts, np.array([m for row in lists for m in row], dtype=np.int64)
+
+
+@numba.njit(cache=True)
+def _scan(  # type: ignore[no-untyped-def]
+    positions,
+    fractional,
+    cell,
+    inverse,
+    species,
+    n_elements,
+    sums,
+    cutoff,
+    low,
+    high,
+    cos_low,
+    cos_high,
+    pair_starts,
+    pair_entries,
+    triplet_starts,
+    triplet_entries,
+    counts,
+):
+    """Add the motif counts to `counts`; return the distance penalty and the shortest bond over its radius sum."""
+    n = len(species)
+    reach = max(cutoff, sums.max())
+    # how many cells, along each lattice vector, a sphere of radius `reach` extends; the margin is for rounding
+    cells = np.empty(3)
+    for k in range(3):
+        cells[k] = reach * np.sqrt(inverse[0, k] ** 2 + inverse[1, k] ** 2 + inverse[2, k] ** 2) + 1e-9
+    units = np.empty((64, 3))  # unit vectors to the neighbours of one atom, and their elements
+    others = np.empty(64, dtype=np.int64)
+    begin, end = np.empty(3, dtype=np.int64), np.empty(3, dtype=np.int64)
+    penalty, shortest = 0.0, np.inf
+    for i in range(n):
+        vertex = species[i]
+        first, last = vertex * n_elements**2, (vertex + 1) * n_elements**2
+        has_angles = triplet_starts[last] > triplet_starts[first]
+        n_near = 0
+        for j in range(n):
+            other = species[j]
+            touching = sums[vertex, other]
+            closest = MIN_DISTANCE * touching
+            pair = vertex * n_elements + other
+            for k in range(3):
+                apart = fractional[j, k] - fractional[i, k]
+                begin[k] = np.int64(np.ceil(-cells[k] - apart))
+                end[k] = np.int64(np.floor(cells[k] - apart)) + 1
+            for a in range(begin[0], end[0]):
+                for b in range(begin[1], end[1]):
+                    for c in range(begin[2], end[2]):
+                        if i == j and a == 0 and b == 0 and c == 0:
+                            continue
+                        x = (positions[j, 0] - positions[i, 0]) + (a * cell[0, 0] + b * cell[1, 0] + c * cell[2, 0])
+                        y = (positions[j, 1] - positions[i, 1]) + (a * cell[0, 1] + b * cell[1, 1] + c * cell[2, 1])
+                        z = (positions[j, 2] - positions[i, 2]) + (a * cell[0, 2] + b * cell[1, 2] + c * cell[2, 2])
+                        square = x * x + y * y + z * z
+                        if square >= reach * reach:
+                            continue
+                        distance = np.sqrt(square)
+                        shortest = min(shortest, distance / touching)
+                        if distance < closest:
+                            penalty += PENALTY * (closest - distance) ** 2
+                        if distance >= cutoff:
+                            continue
+                        for entry in range(pair_starts[pair], pair_starts[pair + 1]):
+                            m = pair_entries[entry]
+                            if low[m] <= distance < high[m]:
+                                counts[m] += 1
+                        if has_angles and distance > 0.0:
+                            if n_near == len(others):  # full: twice the room
+                                units = np.concatenate((units, np.empty_like(units)))
+                                others = np.concatenate((others, np.empty_like(others)))
+                            units[n_near, 0], units[n_near, 1], units[n_near, 2] = (
+                                x / distance,
+                                y / distance,
+                                z / distance,
+                            )
+                            others[n_near] = other
+                            n_near += 1
+        for p in range(n_near):
+            row = first + others[p] * n_elements
+            if triplet_starts[row] == triplet_starts[row + n_elements]:
+                continue
+            for q in range(p + 1, n_near):
+                begin_entry, end_entry = triplet_starts[row + others[q]], triplet_starts[row + others[q] + 1]
+                if begin_entry == end_entry:
+                    continue
+                cosine = units[p, 0] * units[q, 0] + units[p, 1] * units[q, 1] + units[p, 2] * units[q, 2]
+                for entry in range(begin_entry, end_entry):
+                    m = triplet_entries[entry]
+                    if cosine > cos_low[m] + _COSINE_MARGIN or cosine < cos_high[m] - _COSINE_MARGIN:
+                        continue
+                    if cosine < cos_low[m] - _COSINE_MARGIN and cosine > cos_high[m] + _COSINE_MARGIN:
+                        counts[m] += 1
+                        continue
+                    angle = _angle(units[p], units[q], cosine)
+                    if low[m] <= angle < high[m]:
+                        counts[m] += 1
+    # every pair was seen from both of its ends
+    for channel in range(n_elements):
+        for other_end in range(channel, n_elements):
+            pair = channel * n_elements + other_end
+            for entry in range(pair_starts[pair], pair_starts[pair + 1]):
+                counts[pair_entries[entry]] //= 2
+    return penalty / 2.0, shortest
+
+
+@numba.njit(cache=True)
+def _angle(u, v, cosine):  # type: ignore[no-untyped-def]
+    """Degrees between two unit vectors; atan2 keeps the digits that arccos loses near 0° and 180°."""
+    x = u[1] * v[2] - u[2] * v[1]
+    y = u[2] * v[0] - u[0] * v[2]
+    z = u[0] * v[1] - u[1] * v[0]
+    return np.degrees(np.arctan2(np.sqrt(x * x + y * y + z * z), cosine))
+
+
+def count_motifs(
+    structures: Sequence[Structure], motifs: Sequence[Motif], elements: Sequence[str], cutoff: float
+) -> np.ndarray:
+    """N_m of T(2.4): how often each structure contains each motif, (n_structures, n_motifs), int64."""
+    scorer = Scorer.of(motifs, elements, cutoff)
+    return np.array([scorer(structure)[0] for structure in structures], dtype=np.int64).reshape(-1, len(motifs))
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """What is known of candidates before any energy, one row per candidate.
+
+    index: (n,) number in the pool; n_atoms: (n,); composition: (n, n_elements) atoms per element of the campaign;
+    distance_penalty: (n,) P_dist T(2.5); bond: (n,) shortest bond over the sum of its covalent radii;
+    counts: (n, n_motifs) N_m.
+    """
+
+    index: np.ndarray
+    n_atoms: np.ndarray
+    composition: np.ndarray
+    distance_penalty: np.ndarray
+    bond: np.ndarray
+    counts: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Columns]) -> Columns:
+        """The rows of all parts in the order of their index, however they were cut into shards."""
+        joined = {f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)}
+        order = np.argsort(joined["index"], kind="stable")
+        return cls(**{name: array[order] for name, array in joined.items()})
+
+    def to_document(self) -> dict[str, Any]:
+        """Each column as its dtype, its shape and its zlib-compressed bytes (little-endian, row by row)."""
+        return {f.name: _pack(getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> Columns:
+        """The inverse of `to_document`."""
+        return cls(**{f.name: _unpack(document[f.name]) for f in fields(cls)})
+
+
+def _pack(array: np.ndarray) -> dict[str, Any]:
+    array = array.astype(array.dtype.newbyteorder("<"))
+    return {"dtype": array.dtype.str, "shape": list(array.shape), "data": zlib.compress(array.tobytes(), 1)}
+
+
+def _unpack(column: dict[str, Any]) -> np.ndarray:
+    flat = np.frombuffer(zlib.decompress(column["data"]), dtype=np.dtype(column["dtype"]))
+    return flat.reshape(column["shape"]).copy()
+
+
+def score_candidates(
+    pool: CandidatePool,
+    indices: Sequence[int],
+    motifs: Sequence[Motif],
+    cutoff: float,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Columns:
+    """Build and count some candidates of a pool (a shard of it). Columns' elements are those of the pool.
+
+    progress: called every now and then with (done, total, message).
+    """
+    scorer = Scorer.of(motifs, pool.elements, cutoff)
+    n = len(indices)
+    columns = Columns(
+        index=np.array(indices, dtype=np.int64),
+        n_atoms=np.zeros(n, dtype=np.int32),
+        composition=np.zeros((n, len(pool.elements)), dtype=np.int32),
+        distance_penalty=np.zeros(n),
+        bond=np.zeros(n),
+        counts=np.zeros((n, len(motifs)), dtype=np.uint32),
+    )
+    for row, index in enumerate(indices):
+        structure = pool.structure(index)
+        columns.n_atoms[row] = len(structure)
+        columns.composition[row] = [structure.species.count(element) for element in pool.elements]
+        columns.counts[row], columns.distance_penalty[row], columns.bond[row] = scorer(structure)
+        if progress is not None and (row + 1) % 100 == 0:
+            progress(row + 1, n, "candidates")
+    return columns

@@ -1,0 +1,51 @@
+"""Analyse: the coverage gap, the outlier atoms, the key motifs."""
+
+from fireworks import FWAction
+from fireworks.utilities.fw_utilities import explicit_serialize
+
+from kmde_fw.core.analysis import analyse
+from kmde_fw.firetasks.base import CampaignView, CycleTask, feature_list
+from kmde_fw.records import cycle_key
+
+
+@explicit_serialize
+class Analyse(CycleTask):
+    """Load train set and target, compare them, store the analysis and one document per motif. Needs no network."""
+
+    def step(self, view: CampaignView) -> FWAction | None:
+        """See the class."""
+        _, data = view.train_set()
+        train = [labelled.structure for labelled in data]
+        target = view.target()
+        result = analyse(
+            train,
+            target,
+            feature_list(train, view),
+            feature_list(target, view),
+            view.elements,
+            view.settings.descriptor.cutoff,
+            view.settings.analysis,
+            view.settings.design.strategy,
+        )
+        key = cycle_key(view.name, view.cycle)
+        common = {"campaign": view.name, "cycle": view.cycle}
+        for motif in result.motifs:
+            view.store.insert_once(
+                "motifs", {"_id": cycle_key(view.name, view.cycle, motif.rank), **common, **motif.to_document()}
+            )
+        view.store.insert_once(
+            "analyses",
+            {
+                "_id": key,
+                **common,
+                "n_train": len(train),
+                "n_target_atoms": sum(len(s) for s in target),
+                "gap": result.coverage.total,
+                "coverage": result.coverage.to_document(),
+                "composition_gap": result.coverage.composition.describe(view.elements),
+                "n_outliers": len(result.outliers),
+                "outliers": [outlier.to_document() for outlier in result.outliers],
+                "seconds": view.seconds,
+            },
+        )
+        return None

@@ -1,0 +1,116 @@
+"""Select: rank a cycle's candidates and pick the surrogates to label."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from fireworks import FWAction
+from fireworks.utilities.fw_utilities import explicit_serialize
+
+from kmde_fw.core.candidates import CandidatePool
+from kmde_fw.core.composition import CompositionGap
+from kmde_fw.core.motifs import Motif
+from kmde_fw.core.scoring import Columns, count_motifs
+from kmde_fw.core.selection import Ranked, select
+from kmde_fw.firetasks.base import CampaignView, CycleTask
+from kmde_fw.firetasks.evaluate import load_model
+from kmde_fw.firetasks.generate import candidate_pool, key_motifs
+from kmde_fw.records import Structure, cycle_key
+
+
+@explicit_serialize
+class Select(CycleTask):
+    """Load the shards, choose, store the picks with their reserves and the best candidates as documents.
+
+    The energies are those of the first model of the cycle before.
+    """
+
+    def step(self, view: CampaignView) -> FWAction | None:
+        """See the class."""
+        settings, store = view.settings, view.store
+        shards = [view.required("shards", view.cycle, "shard", k) for k in range(settings.design.shards)]
+        columns = Columns.concatenate([Columns.from_document(shard["columns"]) for shard in shards])
+        pool, motifs = candidate_pool(view), key_motifs(view)
+        model = load_model(view, view.required("evaluations", view.cycle - 1)["models"][0])
+        gap = CompositionGap.from_document(view.required("analyses", view.cycle - 1)["coverage"]["composition"])
+        surrogates, train, refused = _labelled_before(view)
+
+        def energy_per_atom(index: int) -> float:
+            structure = pool.structure(index)
+            return model.energy(structure) / len(structure)
+
+        selection = select(
+            columns,
+            motifs,
+            settings.design,
+            settings.picks_after(len(surrogates)),
+            energy_per_atom=energy_per_atom,
+            structure_of=pool.structure,
+            existing=[*train, *refused],
+            min_bond=settings.reference.domain.min_bond,
+            seed=[settings.seed, view.cycle],
+            closures=gap.closures(columns.composition),
+            covered=_covered(surrogates, motifs, view),
+        )
+        structures = [pool.structure(r.index) for r in selection.ranking]
+        chosen = [k for k, r in enumerate(selection.ranking) if r.slot is not None]
+        store.put_structures([structures[k] for k in chosen], role="surrogate")
+        store.insert_many_once(
+            "candidates",
+            [
+                {
+                    "_id": cycle_key(view.name, view.cycle, "candidate") + f"/{ranked.index:06d}",
+                    "campaign": view.name,
+                    "cycle": view.cycle,
+                    "structure_id": structure.id,
+                    **_candidate(ranked, pool, structure),
+                }
+                for ranked, structure in zip(selection.ranking, structures, strict=True)
+            ],
+        )
+        slots = [
+            [_candidate(r, pool, pool.structure(r.index)) | {"structure_id": pool.structure(r.index).id} for r in row]
+            for row in ((pick, *reserves) for pick, reserves in zip(selection.picks, selection.reserves, strict=True))
+        ]
+        store.insert_once(
+            "selections",
+            {
+                "_id": cycle_key(view.name, view.cycle),
+                "campaign": view.name,
+                "cycle": view.cycle,
+                "n_candidates": len(columns),
+                "skipped": list(pool.skipped),
+                "slots": slots,
+                "reason": selection.reason,
+                "seconds": view.seconds,
+            },
+        )
+        return None
+
+
+def _candidate(ranked: Ranked, pool: CandidatePool, structure: Structure) -> dict[str, Any]:
+    """A candidate as a document: how it is made, its score in three terms, picked or why not."""
+    recipe = pool.recipe(ranked.index)
+    return {
+        **ranked.to_document(),
+        "recipe": recipe.to_document(),
+        "description": recipe.describe(),
+        "formula": structure.formula,
+        "n_atoms": len(structure),
+    }
+
+
+def _labelled_before(view: CampaignView) -> tuple[list[Structure], list[Structure], list[Structure]]:
+    """Surrogates of earlier cycles, the whole train set that they belong to, and structures whose label was refused."""
+    outcomes = view.store.outcomes(view.name, view.cycle - 1)
+    surrogates = view.store.get_labelled([o["label_id"] for o in outcomes if o["label_id"]])
+    initial = view.store.get_labelled(view.document["train_labels"])
+    refused = view.store.get_structures([structure_id for o in outcomes for structure_id in o["failed"]])
+    return [d.structure for d in surrogates], [d.structure for d in (*initial, *surrogates)], refused
+
+
+def _covered(surrogates: list[Structure], motifs: list[Motif], view: CampaignView) -> np.ndarray:
+    """How many surrogates contain each motif already, (n_motifs,)."""
+    counts = count_motifs(surrogates, motifs, view.elements, view.settings.descriptor.cutoff)
+    return (counts > 0).sum(axis=0)

@@ -1,0 +1,70 @@
+"""Train: one HDNNP from scratch on the cycle's train set."""
+
+from typing import Any, ClassVar
+
+from fireworks import FWAction
+from fireworks.utilities.fw_utilities import explicit_serialize
+
+from kmde_fw.firetasks.base import CampaignView, CycleTask
+from kmde_fw.records import content_hash
+
+
+@explicit_serialize
+class Train(CycleTask):
+    """Load the train set, train with one seed, store model and weights.
+
+    A model's id is a hash of all that it is made from, so the same model is never trained twice.
+    """
+
+    required_params: ClassVar = ["campaign", "cycle", "seed"]
+
+    def step(self, view: CampaignView) -> FWAction | None:
+        """See the class."""
+        from kmde_fw.hdnnp.model_file import to_bytes
+        from kmde_fw.hdnnp.training import train
+
+        seed = int(self["seed"])
+        label_ids, data = view.train_set()
+        model_id = model_key(view, label_ids, seed)
+        if view.store.get("models", model_id) is not None:
+            return FWAction(stored_data={"model": model_id, "note": "this model had been trained before"})
+        model, report = train(
+            data,
+            view.elements,
+            view.settings.descriptor,
+            view.settings.network,
+            view.settings.training,
+            seed,
+            progress=lambda done, total, loss: view.progress(done, total, f"loss {loss:.3g}"),
+        )
+        blob = view.store.put_blob(to_bytes(model), kind="model")
+        view.store.insert_once(
+            "models",
+            {
+                "_id": model_id,
+                "made_for": {"campaign": view.name, "cycle": view.cycle},
+                "train_labels": label_ids,
+                "elements": list(view.elements),
+                "seed": seed,
+                **hyperparameters(view),
+                "report": report.to_document(),
+                "weights": blob,
+                "seconds": view.seconds,
+            },
+        )
+        return FWAction(stored_data={"model": model_id})
+
+
+def hyperparameters(view: CampaignView) -> dict[str, Any]:
+    """The settings that decide what a training gives."""
+    training = view.settings.training.model_dump(mode="json", exclude={"seeds"})
+    return {
+        "descriptor": view.settings.descriptor.model_dump(mode="json"),
+        "network": view.settings.network.model_dump(mode="json"),
+        "training": training,
+    }
+
+
+def model_key(view: CampaignView, label_ids: list[str], seed: int) -> str:
+    """Id of the model that these labels, these settings and this seed give."""
+    return content_hash({"labels": label_ids, "elements": view.elements, "seed": seed, **hyperparameters(view)})

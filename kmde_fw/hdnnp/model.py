@@ -1,0 +1,138 @@
+"""A trained high-dimensional neural network potential: what it needs to predict, and prediction."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from kmde_fw.config import Descriptor
+from kmde_fw.hdnnp.forces import Geometry, forces, virial
+from kmde_fw.hdnnp.network import Layers, energies_and_gradients, split_weights
+from kmde_fw.hdnnp.symmetry_functions import Fingerprint, SymmetryFunctions
+from kmde_fw.records import Labelled, Structure
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """energy: eV of the whole cell; forces: (n, 3) eV/Å; stress: (6,) eV/Å³, ASE's sign and Voigt order.
+
+    atomic_energies: (n,) eV, they add up to the energy; features: (n, F); species: (n,) index of each atom's element.
+    """
+
+    energy: float
+    forces: np.ndarray
+    stress: np.ndarray
+    atomic_energies: np.ndarray
+    features: np.ndarray
+    species: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Hdnnp:
+    """A model: E = Σ_i [offset of i's element + network of i's element((G_i - center) * scale)], energies in eV.
+
+    weights: flat, see `network`. center, scale: (n_elements, F), from `feature_scaling`. offsets: (n_elements,) eV,
+    from `energy_offsets`. minimum, maximum: (n_elements, F) of the features in the training data, +inf and -inf for an
+    element without any. provenance: plain types (seed, training data hash, code version, ...), kept with the model.
+    An element without training data keeps its initial weights: it can be predicted, and all its atoms extrapolate.
+    """
+
+    elements: tuple[str, ...]
+    descriptor: Descriptor
+    hidden: tuple[int, ...]
+    weights: np.ndarray
+    center: np.ndarray
+    scale: np.ndarray
+    offsets: np.ndarray
+    minimum: np.ndarray
+    maximum: np.ndarray
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def symmetry_functions(self) -> SymmetryFunctions:
+        """The descriptor of this model."""
+        return SymmetryFunctions(self.elements, self.descriptor)
+
+    @cached_property
+    def _layers(self) -> list[Layers]:
+        flat = torch.from_numpy(self.weights)
+        return split_weights(flat, len(self.elements), len(self.symmetry_functions), self.hidden)
+
+    def energy(self, structure: Structure) -> float:
+        """Energy in eV of the whole cell, cheaper than `predict`. Raises ModelError for an unknown element."""
+        fingerprint = self.symmetry_functions.compute(structure)
+        return float(self._evaluate(fingerprint)[0].sum())
+
+    def predict(self, structure: Structure) -> Prediction:
+        """Energy, forces and stress. Raises ModelError for an unknown element."""
+        fingerprint = self.symmetry_functions.compute(structure, derivatives=True)
+        atomic_energies, gradients = self._evaluate(fingerprint)
+        geometry = Geometry.of([fingerprint], np.arange(len(structure)))
+        strain = virial(gradients, geometry, fingerprint.vectors) / structure.volume
+        strain = 0.5 * (strain + strain.T)  # symmetric but for rounding, as the energy does not change on rotation
+        return Prediction(
+            energy=float(atomic_energies.sum()),
+            forces=forces(torch.from_numpy(gradients), geometry).numpy(),
+            stress=strain[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]],
+            atomic_energies=atomic_energies,
+            features=fingerprint.features,
+            species=fingerprint.species,
+        )
+
+    def extrapolating(self, features: np.ndarray, species: np.ndarray, tolerance: float = 1e-6) -> np.ndarray:
+        """Which atoms leave the training data: (n,) bool from features (n, F) and element indices (n,).
+
+        An atom does if a feature lies below min - tolerance * (max - min) or above max + tolerance * (max - min) of
+        its element's training atoms, or if its element has none.
+        """
+        trained = np.isfinite(self.minimum).all(axis=1)
+        low = np.where(trained[:, None], self.minimum, 0.0)
+        high = np.where(trained[:, None], self.maximum, 0.0)
+        margin = tolerance * (high - low)
+        outside = (features < (low - margin)[species]) | (features > (high + margin)[species])
+        return outside.any(axis=1) | ~trained[species]
+
+    def _evaluate(self, fingerprint: Fingerprint) -> tuple[np.ndarray, np.ndarray]:
+        """Atomic energies (n,) in eV and dE/dG (n, F) in eV."""
+        atomic_energies = self.offsets[fingerprint.species]
+        gradients = np.empty_like(fingerprint.features)
+        for e, layers in enumerate(self._layers):
+            atoms = np.flatnonzero(fingerprint.species == e)
+            if len(atoms):
+                inputs = (fingerprint.features[atoms] - self.center[e]) * self.scale[e]
+                energies, slopes = energies_and_gradients(layers, torch.from_numpy(inputs))
+                atomic_energies[atoms] += energies.numpy()
+                gradients[atoms] = slopes.numpy() * self.scale[e]
+        return atomic_energies, gradients
+
+
+def feature_scaling(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Center and scale (F,) of one element's training features (n, F): zero mean, unit standard deviation.
+
+    A feature that does not vary beyond rounding gets scale 0: the network does not see it. An element without training
+    atoms gets center 0 and scale 1.
+    """
+    if not len(features):
+        return np.zeros(features.shape[1]), np.ones(features.shape[1])
+    center, deviation = features.mean(axis=0), features.std(axis=0)
+    varies = deviation > 1e-10 * np.maximum(1.0, np.abs(center))
+    return center, np.where(varies, 1.0 / np.where(varies, deviation, 1.0), 0.0)
+
+
+def feature_range(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Minimum and maximum (F,) of one element's training features (n, F); +inf and -inf where there are none."""
+    return features.min(axis=0, initial=np.inf), features.max(axis=0, initial=-np.inf)
+
+
+def energy_offsets(data: Sequence[Labelled], elements: tuple[str, ...]) -> np.ndarray:
+    """Energy per atom of each element (n_elements,) in eV: least squares of Σ_e n_e x_e on the structures' energies.
+
+    Where the compositions leave a direction open (fewer independent compositions than elements), that direction stays
+    at minimum norm: it is arbitrary, and so then is the energy of any composition outside the span of the data.
+    """
+    counts = np.array([labelled.structure.counts(elements) for labelled in data])
+    energies = np.array([labelled.energy for labelled in data])
+    return np.linalg.lstsq(counts, energies, rcond=None)[0]

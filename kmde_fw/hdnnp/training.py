@@ -1,0 +1,365 @@
+"""Training with L-BFGS on the loss T(3.1), every structure in every step, forces from stored derivatives."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from kmde_fw import __version__, config
+from kmde_fw.errors import ModelError
+from kmde_fw.hdnnp.forces import Geometry, forces
+from kmde_fw.hdnnp.metrics import energy_errors, force_rmse
+from kmde_fw.hdnnp.model import Hdnnp, energy_offsets, feature_range, feature_scaling
+from kmde_fw.hdnnp.network import energies_and_gradients, initial_weights, n_parameters, split_weights
+from kmde_fw.hdnnp.symmetry_functions import Fingerprint, SymmetryFunctions
+from kmde_fw.records import Labelled, content_hash
+
+Progress = Callable[[int, int, float], None]
+#: elements, features, nodes of the hidden layers: what `split_weights` needs
+Shape = tuple[int, int, tuple[int, ...]]
+
+#: closures that one step's line search may take (torch's own limit)
+LINE_SEARCH_CLOSURES = 25
+#: how often training goes back to the best weights, with half the learning rate, after a loss that is not a number
+MAX_RECOVERIES = 3
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """What happened in a training.
+
+    curve: (closures so far, train loss, validation loss or None) of each step; best_closure: where the weights of the
+    model were found; energy errors in meV/atom, force errors in eV/Å, of the structures trained on and of those held
+    out (None without any); validation_ids: ids of the structures held out; seconds: wall time.
+    """
+
+    curve: tuple[tuple[int, float, float | None], ...]
+    closures: int
+    best_closure: int
+    stop_reason: str
+    seconds: float
+    train_energy_rmse: float
+    train_force_rmse: float
+    validation_energy_rmse: float | None
+    validation_force_rmse: float | None
+    validation_ids: tuple[str, ...]
+    n_parameters: int
+    seed: int
+
+    def to_document(self) -> dict[str, Any]:
+        """As plain types for BSON and JSON."""
+        document = asdict(self)
+        document["curve"] = [list(point) for point in self.curve]
+        document["validation_ids"] = list(self.validation_ids)
+        return document
+
+
+def train(
+    data: Sequence[Labelled],
+    elements: tuple[str, ...],
+    descriptor: config.Descriptor,
+    network: config.Network,
+    training: config.Training,
+    seed: int,
+    progress: Progress | None = None,
+    always_train: Collection[str] = (),
+) -> tuple[Hdnnp, TrainingReport]:
+    """Train a model from new initial weights; the same arguments on the same machine give the same model.
+
+    elements: those of the model; one without data keeps its initial weights. always_train: ids of structures that are
+    never held out for validation (surrogates: each is the only one of its kind). progress: called with (closures done,
+    closures at most, train loss). Scaling, ranges and offsets come from all the data, weights from what is not held
+    out. Raises ModelError for data that cannot be trained on.
+    """
+    begin = time.perf_counter()
+    _check(data)
+    symmetry_functions = SymmetryFunctions(elements, descriptor)
+    fingerprints = [symmetry_functions.compute(labelled.structure, derivatives=True) for labelled in data]
+    species = np.concatenate([f.species for f in fingerprints])
+    features = np.concatenate([f.features for f in fingerprints])
+    by_element = [features[species == e] for e in range(len(elements))]
+    center, scale = (np.array(x) for x in zip(*map(feature_scaling, by_element), strict=True))
+    minimum, maximum = (np.array(x) for x in zip(*map(feature_range, by_element), strict=True))
+    offsets = energy_offsets(data, elements)
+
+    held_out = _choose_validation(data, elements, training.validation_fraction, always_train, seed)
+
+    def batch(chosen: list[int]) -> _Batch:
+        return _Batch([data[k] for k in chosen], [fingerprints[k] for k in chosen], center, scale, offsets)
+
+    train_batch = batch([k for k in range(len(data)) if k not in held_out])
+    validation_batch = batch(held_out) if held_out else None
+
+    n_features = len(symmetry_functions)
+    start = initial_weights(len(elements), n_features, network.hidden, np.random.default_rng(seed))
+    shape = (len(elements), n_features, network.hidden)
+    with _torch_threads(training.threads):
+        search = _Search(start, shape, train_batch, validation_batch, training, progress)
+        stop_reason = search.run()
+        train_errors = train_batch.errors(search.best_weights, shape)
+        validation_errors = validation_batch.errors(search.best_weights, shape) if validation_batch else (None, None)
+
+    model = Hdnnp(
+        elements=tuple(elements),
+        descriptor=descriptor,
+        hidden=network.hidden,
+        weights=search.best_weights.numpy().copy(),
+        center=center,
+        scale=scale,
+        offsets=offsets,
+        minimum=minimum,
+        maximum=maximum,
+        provenance={
+            "code_version": __version__,
+            "seed": seed,
+            "training_data": training_data_hash(data),
+            "training": training.model_dump(mode="json"),
+        },
+    )
+    report = TrainingReport(
+        curve=tuple(search.curve),
+        closures=search.closures,
+        best_closure=search.best_closure,
+        stop_reason=stop_reason,
+        seconds=time.perf_counter() - begin,
+        train_energy_rmse=train_errors[0],
+        train_force_rmse=train_errors[1],
+        validation_energy_rmse=validation_errors[0],
+        validation_force_rmse=validation_errors[1],
+        validation_ids=tuple(data[k].structure.id for k in held_out),
+        n_parameters=n_parameters(*shape),
+        seed=seed,
+    )
+    return model, report
+
+
+def training_data_hash(data: Sequence[Labelled]) -> str:
+    """sha256 over structure ids, energies and forces, whatever the order of the structures."""
+    rows = [[x.structure.id, float(x.energy), np.asarray(x.forces, dtype=float).tolist()] for x in data]
+    return content_hash(sorted(rows))
+
+
+def _check(data: Sequence[Labelled]) -> None:
+    if not data:
+        raise ModelError("there is nothing to train on: the list of labelled structures is empty")
+    for labelled in data:
+        structure = labelled.structure
+        name = structure.name or structure.formula
+        if np.shape(labelled.forces) != (len(structure), 3):
+            raise ModelError(f"structure {name}: forces have the shape {np.shape(labelled.forces)}, not (atoms, 3)")
+        if not (np.isfinite(labelled.energy) and np.isfinite(labelled.forces).all()):
+            raise ModelError(f"structure {name}: its energy or a force is not a finite number; remove the structure")
+
+
+def _choose_validation(
+    data: Sequence[Labelled], elements: tuple[str, ...], fraction: float, always_train: Collection[str], seed: int
+) -> list[int]:
+    """Indices of the structures held out: `fraction` of those that may be, drawn by seed, whatever their order.
+
+    A structure stays in the train part if its composition is needed there: without it an element, or a direction of
+    composition space, would have no data.
+    """
+    counts = np.array([labelled.structure.counts(elements) for labelled in data])
+    names = [labelled.structure.id for labelled in data]
+    free = sorted((k for k in range(len(data)) if names[k] not in always_train), key=lambda k: (names[k], k))
+    wanted = round(fraction * len(free))
+    if fraction > 0 and wanted == 0 and len(free) > 1:
+        wanted = 1
+    held_out: list[int] = []
+    # a stream of its own, so that the initial weights do not depend on the validation fraction
+    for k in np.random.default_rng([seed, 1]).permutation(free):
+        rest = np.array([i not in (*held_out, k) for i in range(len(data))])
+        if len(held_out) < wanted and rest.any() and _span(counts[rest]) == _span(counts):
+            held_out.append(int(k))
+    return sorted(held_out)
+
+
+def _span(counts: np.ndarray) -> tuple[int, int]:
+    """Elements present, and independent compositions, in counts (n_structures, n_elements)."""
+    return int((counts.sum(axis=0) > 0).sum()), int(np.linalg.matrix_rank(counts))
+
+
+@contextmanager
+def _torch_threads(n: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class _Batch:
+    """Structures made ready for training: atoms sorted by element, features scaled, offsets taken off the energies."""
+
+    def __init__(
+        self,
+        data: Sequence[Labelled],
+        fingerprints: Sequence[Fingerprint],
+        center: np.ndarray,
+        scale: np.ndarray,
+        offsets: np.ndarray,
+    ) -> None:
+        species = np.concatenate([f.species for f in fingerprints])
+        order = np.argsort(species, kind="stable")
+        row = np.empty_like(order)
+        row[order] = np.arange(len(order))
+        self.geometry = Geometry.of(fingerprints, row)
+        features = np.concatenate([f.features for f in fingerprints])
+        counts = np.bincount(species, minlength=len(center)).tolist()
+        inputs = torch.from_numpy(((features - center[species]) * scale[species])[order])
+        self.inputs = [part.contiguous() for part in inputs.split(counts)]
+        self.scale = [torch.from_numpy(row) for row in scale]
+        structure = np.repeat(np.arange(len(data)), [len(f.species) for f in fingerprints])
+        self.structure = torch.from_numpy(structure[order])
+        self.n_atoms = torch.tensor([float(len(x.structure)) for x in data], dtype=torch.float64)
+        baseline = np.bincount(structure, offsets[species])
+        self.energies = torch.from_numpy(np.array([x.energy for x in data]) - baseline)
+        self.forces = torch.from_numpy(np.concatenate([x.forces for x in data]).astype(float)[order])
+
+    def predict(self, weights: torch.Tensor, shape: Shape) -> tuple[torch.Tensor, torch.Tensor]:
+        """Energies (n_structures,) in eV without the offsets, and forces (n, 3) in eV/Å."""
+        networks = split_weights(weights, *shape)
+        parts = [energies_and_gradients(layers, x) for layers, x in zip(networks, self.inputs, strict=True)]
+        atomic = torch.cat([energies for energies, _ in parts])
+        gradients = torch.cat([slopes * scale for (_, slopes), scale in zip(parts, self.scale, strict=True)])
+        energies = torch.zeros_like(self.energies).index_add(0, self.structure, atomic)
+        return energies, forces(gradients, self.geometry)
+
+    def loss(self, weights: torch.Tensor, shape: Shape, settings: config.Training) -> torch.Tensor:
+        """α·mean((ΔE)²) + β·mean((ΔF)²), T(3.1); ΔE of the structure or per atom, as `energy_loss` says."""
+        energies, predicted_forces = self.predict(weights, shape)
+        difference = energies - self.energies
+        if settings.energy_loss == "per_atom":
+            difference = difference / self.n_atoms
+        return (
+            settings.energy_weight * (difference**2).mean()
+            + settings.force_weight * ((predicted_forces - self.forces) ** 2).mean()
+        )
+
+    def errors(self, weights: torch.Tensor, shape: Shape) -> tuple[float, float]:
+        """Energy RMSE in meV/atom and force RMSE in eV/Å."""
+        with torch.no_grad():
+            energies, predicted_forces = self.predict(weights, shape)
+        energy = energy_errors(energies.numpy(), self.energies.numpy(), self.n_atoms.numpy())
+        return energy.rmse, force_rmse([predicted_forces.numpy()], [self.forces.numpy()])
+
+
+class _Search:
+    """One run of L-BFGS: counts closures, keeps the best weights, knows when to stop."""
+
+    def __init__(
+        self,
+        start: np.ndarray,
+        shape: Shape,
+        train_batch: _Batch,
+        validation_batch: _Batch | None,
+        settings: config.Training,
+        progress: Progress | None,
+    ) -> None:
+        self.weights = torch.from_numpy(start).clone().requires_grad_()
+        self.shape = shape
+        self.train_batch = train_batch
+        self.validation_batch = validation_batch
+        self.settings = settings
+        self.progress = progress
+        self.closures = 0
+        self.curve: list[tuple[int, float, float | None]] = []
+        self.best_weights = self.weights.detach().clone()
+        self.best_loss = np.inf
+        self.best_closure = 0
+        # what the closures of the present step found, so that the point that the line search settles on is free
+        self.seen: list[tuple[torch.Tensor, float, torch.Tensor]] = []
+
+    def run(self) -> str:
+        """Optimise until there is a reason to stop, and return it in words."""
+        settings = self.settings
+        learning_rate, recoveries, steps_since_best = settings.learning_rate, 0, 0
+        optimiser = self._optimiser(learning_rate)
+        while True:
+            if self.closures >= settings.max_closures and not self._known():
+                return f"the limit of {settings.max_closures} closures was reached"
+            loss = self._closure()
+            if not np.isfinite(loss):
+                if recoveries == MAX_RECOVERIES or not np.isfinite(self.best_loss):
+                    return f"the loss was not a number {recoveries + 1} times; the best weights before that are kept"
+                recoveries, learning_rate = recoveries + 1, learning_rate / 2
+                self._restore_best()
+                optimiser = self._optimiser(learning_rate)
+                continue
+            if self._record(loss):
+                steps_since_best = 0
+            else:
+                steps_since_best += 1
+                if steps_since_best >= settings.patience:
+                    kind = "train" if self.validation_batch is None else "validation"
+                    return f"{settings.patience} steps passed without a better {kind} loss"
+            remaining = settings.max_closures - self.closures
+            if remaining == 0:
+                return f"the limit of {settings.max_closures} closures was reached"
+            before = self.weights.detach().clone()
+            # torch counts the closure at the start of a step, which is known here, and the line search in max_eval
+            optimiser.param_groups[0]["max_eval"] = min(LINE_SEARCH_CLOSURES, remaining)
+            optimiser.step(self._closure)
+            if torch.equal(before, self.weights) and self.closures < settings.max_closures:
+                return "L-BFGS found no direction that lowers the train loss any further"
+
+    def _optimiser(self, learning_rate: float) -> torch.optim.LBFGS:
+        return torch.optim.LBFGS(
+            [self.weights],
+            lr=learning_rate,
+            max_iter=1,  # one iteration per step, so that the validation loss is known after each
+            tolerance_grad=0.0,
+            tolerance_change=0.0,
+            history_size=self.settings.history,
+            line_search_fn=None if self.settings.line_search == "none" else self.settings.line_search,
+        )
+
+    def _known(self) -> int | None:
+        """Where in `seen` the present weights are."""
+        now = self.weights.detach()
+        return next((k for k, (weights, _, _) in enumerate(self.seen) if torch.equal(weights, now)), None)
+
+    def _closure(self) -> float:
+        """Train loss of the present weights, and its gradient in weights.grad."""
+        known = self._known()
+        if known is not None:
+            _, value, gradient = self.seen[known]
+            self.weights.grad = gradient.clone()
+            return value
+        self.weights.grad = None
+        loss = self.train_batch.loss(self.weights, self.shape, self.settings)
+        loss.backward()
+        assert self.weights.grad is not None
+        self.closures += 1
+        value = float(loss.detach())
+        self.seen.append((self.weights.detach().clone(), value, self.weights.grad.clone()))
+        if self.progress is not None:
+            self.progress(self.closures, self.settings.max_closures, value)
+        return value
+
+    def _record(self, loss: float) -> bool:
+        """Note the present weights in the curve; keep them if they are the best so far, and say whether they are."""
+        self.seen = [point for point in self.seen if torch.equal(point[0], self.weights.detach())]
+        validation = None
+        if self.validation_batch is not None:
+            with torch.no_grad():
+                validation = float(self.validation_batch.loss(self.weights, self.shape, self.settings))
+        self.curve.append((self.closures, loss, validation))
+        deciding = loss if validation is None else validation
+        if not deciding < self.best_loss:
+            return False
+        self.best_loss, self.best_closure = deciding, self.closures
+        self.best_weights = self.weights.detach().clone()
+        return True
+
+    def _restore_best(self) -> None:
+        self.seen = []
+        with torch.no_grad():
+            self.weights.copy_(self.best_weights)

@@ -1,0 +1,167 @@
+"""The cycles of a campaign and the campaigns of a database, as plain rows and as tables for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from kmde_fw.records import cycle_key
+from kmde_fw.store import Store
+
+
+def cycle_rows(store: Store, campaign: str) -> list[dict[str, Any]]:
+    """One row per finished cycle, first to last.
+
+    Energies in meV/atom, forces in eV/Å, means over the cycle's models; None where the target has no labels.
+    surrogates: those that came in with the cycle, in words; n_surrogates: all labelled so far; seconds: wall time since
+    the cycle before.
+    """
+    document = store.campaign(campaign)
+    rows = []
+    begun, labelled = document["created"], 0
+    for cycle in store.cycles(campaign):
+        surrogates, failed = _surrogates(store, campaign, cycle["cycle"])
+        labelled += len(surrogates)
+        target = cycle["metrics"]["target"]
+        rows.append(
+            {
+                "cycle": cycle["cycle"],
+                "n_surrogates": labelled,
+                "surrogates": surrogates,
+                "failed_labels": failed,
+                "n_outliers": cycle["n_outliers"],
+                "gap": cycle["gap"],
+                "energy_rmse": _mean(target, "energy_rmse"),
+                "energy_bias": _mean(target, "energy_bias"),
+                "energy_scatter": _mean(target, "energy_scatter"),
+                "force_rmse": _mean(target, "force_rmse"),
+                "train_energy_rmse": _mean(cycle["metrics"]["train"], "energy_rmse"),
+                "train_force_rmse": _mean(cycle["metrics"]["train"], "force_rmse"),
+                "models": cycle["models"],
+                "seconds": (cycle["created"] - begun).total_seconds(),
+                "decision": cycle["reason"],
+            }
+        )
+        begun = cycle["created"]
+    return rows
+
+
+def _mean(metrics: dict[str, Any], key: str) -> float | None:
+    return metrics[key]["mean"] if key in metrics else None
+
+
+def _surrogates(store: Store, campaign: str, cycle: int) -> tuple[list[str], int]:
+    """The accepted surrogates of one cycle in words, and how many labels of it failed."""
+    outcomes = [o for o in store.outcomes(campaign, cycle) if o["cycle"] == cycle]
+    words = []
+    for outcome in outcomes:
+        if outcome["label_id"]:
+            slot = _slots(store, campaign, cycle)[outcome["slot"]]
+            chosen = slot[len(outcome["failed"])]
+            words.append(f"{chosen['formula']}: {chosen['description']}")
+    return words, sum(len(o["failed"]) for o in outcomes)
+
+
+def _slots(store: Store, campaign: str, cycle: int) -> list[list[dict[str, Any]]]:
+    selection = store.get("selections", cycle_key(campaign, cycle))
+    return selection["slots"] if selection else []
+
+
+def running_steps(store: Store, campaign: str) -> list[dict[str, Any]]:
+    """The steps at work: cycle, message, done, total (0: not known), seconds since they began."""
+    if store.campaign(campaign)["state"] != "running":
+        return []
+    # "/" and "0" are neighbours: all keys that begin with the campaign's name and a slash
+    steps = store.find("progress", {"_id": {"$gte": f"{campaign}/", "$lt": f"{campaign}0"}})
+    return [
+        {
+            "cycle": int(step["_id"].split("/")[1]),
+            "message": step["message"],
+            "done": step["done"],
+            "total": step["total"],
+            "seconds": (step["updated"] - step["started"]).total_seconds(),
+        }
+        for step in steps
+    ]
+
+
+def cycle_table(rows: list[dict[str, Any]], title: str) -> Table:
+    """The rows of `cycle_rows` for people."""
+    table = Table(title=title, title_justify="left", header_style="bold", pad_edge=False, expand=False)
+    for name in ("cycle", "N"):
+        table.add_column(name, justify="right")
+    table.add_column("surrogate", overflow="fold")
+    for name in ("outliers", "gap", "energy RMSE\nmeV/atom", "bias", "scatter", "force RMSE\neV/Å", "time"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        words = list(row["surrogates"])
+        if row["failed_labels"]:
+            words.append(f"({row['failed_labels']} labels refused)")
+        table.add_row(
+            str(row["cycle"]),
+            str(row["n_surrogates"]),
+            "\n".join(words) or "–",
+            str(row["n_outliers"]),
+            f"{row['gap']:.3f}",
+            _number(row["energy_rmse"], ".2f"),
+            _number(row["energy_bias"], "+.2f"),
+            _number(row["energy_scatter"], ".2f"),
+            _number(row["force_rmse"], ".4f"),
+            duration(row["seconds"]),
+        )
+    return table
+
+
+def campaign_rows(store: Store) -> list[dict[str, Any]]:
+    """One row per campaign: name, state, reason, and its last cycle's row or None."""
+    rows = []
+    for document in store.find("campaigns", sort=("created", "_id")):
+        cycles = cycle_rows(store, document["_id"])
+        rows.append(
+            {
+                "campaign": document["_id"],
+                "state": document["state"],
+                "reason": document["reason"],
+                "submitted": document["created"].isoformat(timespec="seconds"),
+                "cycles": len(cycles),
+                "last": cycles[-1] if cycles else None,
+            }
+        )
+    return rows
+
+
+def campaign_table(rows: list[dict[str, Any]]) -> Table:
+    """The rows of `campaign_rows` for people."""
+    table = Table(header_style="bold", pad_edge=False)
+    table.add_column("campaign")
+    table.add_column("state")
+    for name in ("cycles", "N", "outliers", "energy RMSE\nmeV/atom", "force RMSE\neV/Å"):
+        table.add_column(name, justify="right")
+    table.add_column("why it stopped", overflow="fold")
+    for row in rows:
+        last = row["last"] or {}
+        table.add_row(
+            row["campaign"],
+            row["state"],
+            str(row["cycles"]),
+            str(last.get("n_surrogates", "–")),
+            str(last.get("n_outliers", "–")),
+            _number(last.get("energy_rmse"), ".2f"),
+            _number(last.get("force_rmse"), ".4f"),
+            row["reason"] or "–",
+        )
+    return table
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 8 s, 3:05 min, 2:10 h."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{int(seconds) // 60}:{int(seconds) % 60:02d} min"
+    return f"{int(seconds) // 3600}:{int(seconds) % 3600 // 60:02d} h"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)

@@ -1,0 +1,258 @@
+"""From launchpad.yaml, the file that FireWorks' own tools use, to a database that answers."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pymongo
+import yaml
+from pymongo.database import Database
+from pymongo.errors import (
+    ConfigurationError,
+    ConnectionFailure,
+    DocumentTooLarge,
+    OperationFailure,
+    PyMongoError,
+)
+from pymongo.uri_parser import parse_uri
+
+from kmde_fw.errors import StoreError
+
+#: a full URI here is used instead of any launchpad.yaml that is found, but not instead of one that is named
+ENVIRONMENT_VARIABLE = "KMDE_MONGO_URI"
+DEFAULT_DATABASE = "kmde_fw"
+#: seconds in which a database must answer
+PATIENCE = 4.0
+#: MongoDB's codes for: unauthorized, authentication failed
+_REFUSED = (13, 18)
+
+Documents = Database[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Where the database is.
+
+    settings: the entries of launchpad.yaml, as `fireworks.LaunchPad.from_dict` takes them; they may hold a password,
+    so they are neither shown nor stored. source: what they were read from, for messages. folder: where relative paths
+    (the embedded server's data directory) start. servers: host and port of each server, without credentials.
+    """
+
+    settings: dict[str, Any] = field(repr=False)
+    source: str
+    folder: Path
+    servers: tuple[tuple[str, int | None], ...]
+
+    @property
+    def database(self) -> str:
+        """Name of the database."""
+        return str(self.settings["name"])
+
+    @property
+    def address(self) -> str:
+        """host:port of the servers, for messages."""
+        return ",".join(host if port is None else f"{host}:{port}" for host, port in self.servers)
+
+    @property
+    def is_loopback(self) -> bool:
+        """True if the server is on this machine and seen from it only: where an embedded server can be."""
+        return len(self.servers) == 1 and is_loopback(self.servers[0][0])
+
+    @property
+    def has_credentials(self) -> bool:
+        """True if a user name is given, in the URI or beside it."""
+        return bool(self.settings.get("username")) or "@" in str(self.settings["host"])
+
+    @property
+    def client_arguments(self) -> dict[str, Any]:
+        """Keyword arguments of the MongoDB client: those of launchpad.yaml, and a time limit where it sets none."""
+        arguments = dict(self.settings.get("mongoclient_kwargs") or {})
+        given = {key.lower() for key in arguments}
+        for key in ("serverSelectionTimeoutMS", "connectTimeoutMS"):
+            if key.lower() not in given and f"{key.lower()}=" not in str(self.settings["host"]).lower():
+                arguments[key] = 3000
+        return arguments
+
+
+def is_loopback(host: str) -> bool:
+    """True for localhost, 127.0.0.0/8 and ::1."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def read_launchpad(path: Path | None = None) -> Connection:
+    """Read the settings from `path`, else the environment's KMDE_MONGO_URI, else the nearest launchpad.yaml (in this
+    folder or one above it), else the file that FireWorks' own configuration names.
+
+    Raises StoreError if there is none, or it does not say where the database is.
+    """
+    if path is None and os.environ.get(ENVIRONMENT_VARIABLE):
+        settings = {"host": os.environ[ENVIRONMENT_VARIABLE], "uri_mode": True}
+        return _connection(settings, f"the environment variable {ENVIRONMENT_VARIABLE}", Path.cwd())
+    path = path or _find_upwards("launchpad.yaml") or _fireworks_launchpad()
+    if path is None:
+        raise StoreError(
+            f"no launchpad.yaml in {Path.cwd()} or any folder above it: give one with -l, or set {ENVIRONMENT_VARIABLE}"
+        )
+    settings = _read_yaml(path)
+    if not settings.get("host") and settings.get("uri_mode"):
+        raise StoreError(f"{path}: `host` is missing; with `uri_mode: true` it is the server's mongodb:// URI")
+    return _connection(settings, str(path), path.resolve().parent)
+
+
+def connect(connection: Connection) -> Documents:
+    """The database, after it has answered. Raises StoreError within 5 s if it does not.
+
+    The caller closes the client: `database.client.close()`.
+    """
+    settings = connection.settings
+    try:
+        if settings.get("uri_mode"):
+            client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
+                settings["host"], **connection.client_arguments
+            )
+        else:
+            client = pymongo.MongoClient(
+                settings["host"],
+                settings["port"],
+                username=settings.get("username"),
+                password=settings.get("password"),
+                authSource=settings.get("authsource") or settings["name"],
+                **connection.client_arguments,
+            )
+    except (ConfigurationError, ValueError, TypeError):
+        # the driver's own message is not shown: it may quote the URI
+        raise StoreError(f"{connection.source}: the MongoDB driver does not accept these settings") from None
+    database = client[connection.database]
+    try:
+        _check_answers(database, connection)
+    except StoreError:
+        client.close()
+        raise
+    return database
+
+
+def _check_answers(database: Documents, connection: Connection) -> None:
+    """Nothing if the database answers and lets us in; StoreError otherwise, within 5 s."""
+    try:
+        with pymongo.timeout(PATIENCE):
+            # a ping would do without being let in, and one collection may be readable where others are not
+            database.client.admin.command("ping")
+            database["kmde_meta"].find_one({"_id": "schema"})
+    except OperationFailure as error:
+        if error.code in _REFUSED:
+            raise StoreError(
+                f"the database server at {connection.address} does not let us into {connection.database}: "
+                f"check user and password in {connection.source}"
+            ) from None
+        raise translated(error, connection.address) from None
+    except PyMongoError:
+        remedy = (
+            f"`kmde db start` starts it, or {connection.source} names another"
+            if connection.is_loopback
+            else f"check that it runs and that {connection.source} names it"
+        )
+        raise StoreError(f"no database server answers at {connection.address}: {remedy}") from None
+
+
+@contextmanager
+def sentences(database: Documents) -> Iterator[None]:
+    """Inside, the driver's errors become StoreErrors."""
+    try:
+        yield
+    except PyMongoError as error:
+        raise translated(error, address_of(database)) from error
+
+
+def translated(error: PyMongoError, address: str) -> StoreError:
+    """The driver's error as a sentence."""
+    if isinstance(error, ConnectionFailure):
+        return StoreError(f"the database server at {address} does not answer any more: is it running?")
+    if isinstance(error, DocumentTooLarge):
+        return StoreError("a document is larger than the 16 MB that MongoDB allows")
+    if isinstance(error, OperationFailure):
+        details = error.details or {}
+        return StoreError(f"the database server at {address} refused: {details.get('errmsg') or error}")
+    return StoreError(f"the database server at {address}: {error}")
+
+
+def address_of(database: Documents) -> str:
+    """host:port of the servers of a database, without credentials."""
+    servers = sorted(database.client.topology_description.server_descriptions(), key=str)
+    return ",".join(f"{host}:{port}" for host, port in servers)
+
+
+def _connection(settings: dict[str, Any], source: str, folder: Path) -> Connection:
+    settings = dict(settings)
+    if not settings.get("uri_mode"):
+        # the defaults of fireworks.LaunchPad
+        settings["host"] = settings.get("host") or "localhost"
+        settings["port"] = settings.get("port") or 27017
+        settings["name"] = settings.get("name") or "fireworks"
+    if not isinstance(settings["host"], str) or not isinstance(settings.get("port") or 0, int):
+        raise StoreError(f"{source}: `host` must be text and `port` a whole number")
+    if not settings.get("uri_mode") and "://" not in settings["host"]:
+        return Connection(settings, source, folder, ((settings["host"], settings["port"]),))
+    uri = settings["host"]
+    if uri.startswith("mongodb+srv://"):
+        # looking the servers up would ask the network; the name is enough for messages
+        host, _, path = uri.removeprefix("mongodb+srv://").rpartition("@")[2].partition("/")
+        servers: tuple[tuple[str, int | None], ...] = ((host.partition("?")[0], None),)
+        named = path.partition("?")[0]
+    else:
+        try:
+            parsed = parse_uri(uri, warn=True)
+        except (PyMongoError, ValueError):
+            raise StoreError(
+                f"{source}: the host is not a MongoDB URI, mongodb://user:password@host:port/?option=value "
+                "(special characters in user and password percent-encoded, options spelt as MongoDB has them)"
+            ) from None
+        servers = tuple(parsed["nodelist"])
+        named = parsed["database"] or ""
+    if source.endswith(ENVIRONMENT_VARIABLE):
+        settings["name"] = named or DEFAULT_DATABASE
+    if not settings.get("name"):
+        raise StoreError(
+            f"{source}: `name`, the database's name, is missing (in uri_mode it is not taken from the URI)"
+        )
+    return Connection(settings, source, folder, servers)
+
+
+def _find_upwards(name: str) -> Path | None:
+    here = Path.cwd()
+    return next((folder / name for folder in (here, *here.parents) if (folder / name).is_file()), None)
+
+
+def _fireworks_launchpad() -> Path | None:
+    """What FireWorks would take unasked: LAUNCHPAD_LOC of its FW_config.yaml, or a my_launchpad.yaml beside that."""
+    folders = [Path.cwd(), Path.home() / ".fireworks"]
+    files = [folder / "FW_config.yaml" for folder in folders]
+    if os.environ.get("FW_CONFIG_FILE"):
+        files.append(Path(os.environ["FW_CONFIG_FILE"]))
+    config = next((_read_yaml(file) for file in files if file.is_file()), {})
+    if config.get("LAUNCHPAD_LOC"):
+        return Path(config["LAUNCHPAD_LOC"])
+    if config.get("CONFIG_FILE_DIR"):
+        folders.insert(0, Path(config["CONFIG_FILE_DIR"]))
+    return next((f / "my_launchpad.yaml" for f in folders if (f / "my_launchpad.yaml").is_file()), None)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        # the parser's message may quote the line with the password
+        raise StoreError(f"{path} is not valid YAML") from None
+    if not isinstance(data, dict):
+        raise StoreError(f"{path}: a launchpad file is a YAML mapping with the keys host, name, uri_mode, ...")
+    return data

@@ -1,0 +1,133 @@
+"""The graph of one cycle, and the Firetasks that make it grow: Advance spawns the next cycle or stops, Finish ends.
+
+    cycle 0                                     Train×seeds ─┐
+                                                Analyse ─────┴▶ Evaluate ─▶ Advance ─▶ (cycle 1, or nothing) ─▶ Finish
+    cycle c   Generate×shards ─▶ Select ─▶ Label×picks ─▶ the same
+
+Advance returns the next cycle as a detour: it is inserted between Advance and Finish, so Finish stays WAITING as long
+as the campaign lives, and `rlaunch rapidfire` in another shell knows that there is more to come.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fireworks import Firework, FWAction, LaunchPad, Workflow
+from fireworks.utilities.fw_utilities import explicit_serialize
+
+from kmde_fw.config import parse_campaign
+from kmde_fw.core.decision import CycleSummary, decide
+from kmde_fw.firetasks.analyse import Analyse
+from kmde_fw.firetasks.base import CPU, DFT, TRAIN, CampaignView, CycleTask, firework
+from kmde_fw.firetasks.evaluate import Evaluate
+from kmde_fw.firetasks.generate import Generate
+from kmde_fw.firetasks.label import Label
+from kmde_fw.firetasks.select import Select
+from kmde_fw.firetasks.train import Train
+from kmde_fw.records import cycle_key
+from kmde_fw.store import Store
+
+
+def cycle_fireworks(campaign: dict[str, Any], cycle: int, n_surrogates: int = 0) -> list[Firework]:
+    """The fireworks of one cycle, the last of them its Advance.
+
+    campaign: the campaign's document; n_surrogates: how many are labelled already.
+    """
+    settings = parse_campaign(campaign["config"], source=f"campaign {campaign['_id']}")
+    common = {"campaign": campaign["_id"], "cycle": cycle}
+    design: list[Firework] = []
+    labels: list[Firework] = []
+    if cycle > 0:
+        generate = [firework(Generate(**common, shard=k), CPU) for k in range(settings.design.shards)]
+        select = firework(Select(**common), CPU, generate)
+        labels = [firework(Label(**common, slot=k), DFT, [select]) for k in range(settings.picks_after(n_surrogates))]
+        design = [*generate, select]
+    train = [firework(Train(**common, seed=seed), TRAIN, labels) for seed in settings.training.seeds]
+    analyse = firework(Analyse(**common), CPU, labels)
+    evaluate = firework(Evaluate(**common), CPU, [*train, analyse])
+    advance = firework(Advance(**common), CPU, [evaluate])
+    return [*design, *labels, *train, analyse, evaluate, advance]
+
+
+def campaign_workflow(campaign: dict[str, Any]) -> Workflow:
+    """Cycle 0 and Finish: what `kmde submit` adds to the LaunchPad."""
+    fireworks = cycle_fireworks(campaign, 0)
+    finish = firework(Finish(campaign=campaign["_id"], cycle=0), CPU, [fireworks[-1]])
+    return Workflow([*fireworks, finish], name=campaign["_id"], metadata={"campaign": campaign["_id"]})
+
+
+def may_spawn(store: Store, launchpad: LaunchPad, campaign: str, cycle: int, owner: str) -> bool:
+    """True for exactly one owner of (campaign, cycle), and only until its fireworks are in the LaunchPad.
+
+    An owner that died before it handed its fireworks over may ask again; one that finished may not spawn twice.
+    """
+    if not store.claim(cycle_key(campaign, cycle, "spawn"), owner):
+        return False
+    query = {"spec.kmde.campaign": campaign, "spec.kmde.cycle": cycle, "spec.kmde.step": "Advance"}
+    return not launchpad.get_fw_ids(query, limit=1)
+
+
+@explicit_serialize
+class Advance(CycleTask):
+    """Close a cycle: write its document, decide, spawn the next one. However often it runs, it spawns once."""
+
+    def step(self, view: CampaignView) -> FWAction | None:
+        """Load what the cycle found, decide, store."""
+        summaries = [_summary(view, cycle) for cycle in range(view.cycle + 1)]
+        decision = decide(summaries, view.settings.stop)
+        view.store.insert_once("cycles", _cycle_document(view, summaries[-1], decision.stop, decision.reason))
+        # the stored decision counts: it was taken once, and a repeated run must not take another
+        if view.required("cycles", view.cycle)["stop"]:
+            return None
+        following = view.cycle + 1
+        if not may_spawn(view.store, self.launchpad, view.name, following, owner=f"firework {self.fw_id}"):
+            return None
+        fireworks = cycle_fireworks(view.document, following, summaries[-1].n_surrogates)
+        return FWAction(detours=Workflow(fireworks, name=f"{view.name} {following:03d}"))
+
+
+@explicit_serialize
+class Finish(CycleTask):
+    """The last firework: the campaign's state and why it stopped."""
+
+    def step(self, view: CampaignView) -> FWAction | None:
+        """Load the last cycle, store its reason. Of a campaign that is still at work (started twice), do nothing."""
+        cycles = view.store.cycles(view.name)
+        if not cycles or not cycles[-1]["stop"]:
+            return None
+        last = cycles[-1]
+        view.store.set_campaign_state(view.name, "finished", last["reason"])
+        return FWAction(stored_data={"reason": last["reason"]})
+
+
+def _summary(view: CampaignView, cycle: int) -> CycleSummary:
+    analysis = view.required("analyses", cycle)
+    outcomes = view.store.outcomes(view.name, cycle)
+    latest = [outcome for outcome in outcomes if outcome["cycle"] == cycle]
+    return CycleSummary(
+        cycle=cycle,
+        n_surrogates=sum(outcome["label_id"] is not None for outcome in outcomes),
+        n_outliers=analysis["n_outliers"],
+        gap=analysis["gap"],
+        failed_labels=sum(len(outcome["failed"]) for outcome in latest),
+        new_labels=sum(outcome["label_id"] is not None for outcome in latest) if cycle else None,
+    )
+
+
+def _cycle_document(view: CampaignView, summary: CycleSummary, stop: bool, reason: str) -> dict[str, Any]:
+    evaluation = view.required("evaluations", view.cycle)
+    label_ids, _ = view.train_set()
+    return {
+        "_id": cycle_key(view.name, view.cycle),
+        "campaign": view.name,
+        "cycle": view.cycle,
+        "train_labels": label_ids,
+        "models": evaluation["models"],
+        "outcomes": [o["_id"] for o in view.surrogates() if o["cycle"] == view.cycle],
+        "n_surrogates": summary.n_surrogates,
+        "n_outliers": summary.n_outliers,
+        "gap": summary.gap,
+        "metrics": evaluation["metrics"],
+        "stop": stop,
+        "reason": reason,
+    }

@@ -1,0 +1,125 @@
+"""Read a campaign file and everything that it names, and check all of it before anything is written anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kmde_fw.config import Campaign, campaign_path, load_campaign
+from kmde_fw.core.motifs import find_strategy
+from kmde_fw.errors import InputError
+from kmde_fw.inputs import find_elements, read_labelled, read_structures, read_target
+from kmde_fw.records import Labelled, Structure, content_hash
+from kmde_fw.reference import make_engine
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A campaign that can be submitted: every file read, every structure checked.
+
+    target_labels is None unless every target structure has energy and forces. remarks: sentences that a user should
+    read before going on, none of them an error.
+    """
+
+    settings: Campaign
+    elements: tuple[str, ...]
+    train: list[Labelled]
+    target: list[Structure]
+    target_labels: list[Labelled] | None
+    parents: list[Structure]
+    level: dict[str, Any]
+    level_key: str
+    remarks: list[str]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration, every option with its value, as plain types."""
+        return self.settings.model_dump(mode="json")
+
+    @property
+    def config_hash(self) -> str:
+        """Identity of the campaign: its options and the content of its files, not the files' names or places."""
+        config = {
+            k: v for k, v in self.config.items() if k not in ("name", "description", "train", "target", "parents")
+        }
+        return content_hash(
+            {
+                "config": config,
+                "elements": self.elements,
+                "train": [(d.structure.id, repr(float(d.energy))) for d in self.train],
+                "target": [s.id for s in self.target],
+                "parents": [s.id for s in self.parents],
+                "level": self.level_key,
+            }
+        )
+
+
+def prepare(path: Path) -> Prepared:
+    """Read the campaign file at `path` (or the one that a workflow file there names) and the structures it names.
+
+    Paths in the campaign file are relative to its folder. Raises ConfigError or InputError, one line per mistake.
+    """
+    settings = load_campaign(path)
+    folder = campaign_path(path).resolve().parent
+    find_strategy(settings.design.strategy)
+    engine = make_engine(settings.reference)
+
+    allowed = settings.elements
+    mistakes: list[str] = []
+
+    def read(reader: Callable[..., list[Any]], names: tuple[str, ...]) -> list[Any]:
+        """All mistakes of all files are worth knowing at once."""
+        try:
+            return reader([folder / name for name in names], elements=allowed)
+        except InputError as error:
+            mistakes.append(str(error))
+            return []
+
+    train: list[Labelled] = read(read_labelled, settings.train)
+    pairs: list[tuple[Structure, Labelled | None]] = read(read_target, settings.target)
+    parents: list[Structure] = read(read_structures, settings.parents)
+    if mistakes:
+        raise InputError("\n".join(mistakes))
+    target = [structure for structure, _ in pairs]
+    labels = [label for _, label in pairs if label is not None]
+    found = find_elements([*(d.structure for d in train), *target, *parents])
+    elements = tuple(sorted(allowed)) if allowed else found
+
+    remarks = _remarks(settings, elements, train, target, labels)
+    return Prepared(
+        settings=settings,
+        elements=elements,
+        train=train,
+        target=target,
+        target_labels=labels if len(labels) == len(target) else None,
+        parents=parents,
+        level=engine.level,
+        level_key=engine.level_key,
+        remarks=remarks,
+    )
+
+
+def _remarks(
+    settings: Campaign,
+    elements: tuple[str, ...],
+    train: list[Labelled],
+    target: list[Structure],
+    labels: list[Labelled],
+) -> list[str]:
+    remarks = []
+    trained = {element for labelled in train for element in labelled.structure.species}
+    for element in sorted({e for s in target for e in s.species} - trained):
+        remarks.append(
+            f"the target contains {element} and the train set does not: all its {element} atoms count as outliers "
+            "until a surrogate brings that element in"
+        )
+    for element in sorted(set(elements) - trained - {e for s in target for e in s.species}):
+        remarks.append(f"no structure contains {element}; surrogates may, because `elements` names it")
+    if labels and len(labels) < len(target):
+        remarks.append(
+            f"{len(labels)} of {len(target)} target structures have energy and forces: errors on the target are shown "
+            "only if all have"
+        )
+    return remarks

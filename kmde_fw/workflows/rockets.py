@@ -1,0 +1,62 @@
+"""What FireWorks knows about one campaign: states, reasons of what fizzled, and what a dead worker left behind."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import Counter
+from typing import Any
+
+from fireworks import FWorker, LaunchPad
+
+#: states in which a firework will still do something without anybody's help
+ALIVE = ("READY", "RESERVED", "RUNNING")
+
+
+def worker_for(campaign: str) -> FWorker:
+    """An FWorker that takes this campaign's fireworks only; its name tells host and process."""
+    return FWorker(name=f"kmde {socket.gethostname()} {os.getpid()}", query={"spec.kmde.campaign": campaign})
+
+
+def states(launchpad: LaunchPad, campaign: str) -> Counter[str]:
+    """How many of the campaign's fireworks are in which state."""
+    documents = launchpad.fireworks.find({"spec.kmde.campaign": campaign}, {"state": 1})
+    return Counter(document["state"] for document in documents)
+
+
+def fizzled(launchpad: LaunchPad, campaign: str) -> list[dict[str, Any]]:
+    """Fireworks that failed: fw_id, name, and the last line of their traceback."""
+    found = []
+    query = {"spec.kmde.campaign": campaign, "state": "FIZZLED"}
+    for document in launchpad.fireworks.find(query, {"fw_id": 1, "name": 1}).sort("fw_id"):
+        launches = launchpad.get_fw_by_id(document["fw_id"]).launches
+        stored = launches[-1].action.stored_data if launches and launches[-1].action else {}
+        trace = stored.get("_exception", {}).get("_stacktrace", "").strip()
+        reason = trace.splitlines()[-1] if trace else "its worker died or was killed"
+        found.append({"fw_id": document["fw_id"], "name": document["name"], "reason": reason, "traceback": trace})
+    return found
+
+
+def recover(launchpad: LaunchPad, campaign: str) -> list[str]:
+    """Make READY again what fizzled, and what runs on a worker of this host whose process is gone. Returns names."""
+    again = []
+    query = {"spec.kmde.campaign": campaign, "state": {"$in": ["FIZZLED", "RUNNING", "RESERVED"]}}
+    for document in list(launchpad.fireworks.find(query, {"fw_id": 1, "name": 1, "state": 1}).sort("fw_id")):
+        if document["state"] == "FIZZLED" or _worker_is_gone(launchpad, document["fw_id"]):
+            launchpad.rerun_fw(document["fw_id"])
+            again.append(document["name"])
+    return again
+
+
+def _worker_is_gone(launchpad: LaunchPad, fw_id: int) -> bool:
+    launches = launchpad.get_fw_by_id(fw_id).launches
+    words = launches[-1].fworker.name.split() if launches and launches[-1].fworker else []
+    if len(words) != 3 or words[0] != "kmde" or words[1] != socket.gethostname():
+        return False
+    try:
+        os.kill(int(words[2]), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

@@ -1,0 +1,302 @@
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from kmde_fw.config import PROTOTYPES, Design
+from kmde_fw.core.candidates import CandidatePool, Recipe, build
+from kmde_fw.core.prototypes import Family, prototype
+from kmde_fw.errors import ConfigError, InputError
+from kmde_fw.neighbours import find_neighbours
+from kmde_fw.records import Structure
+from kmde_fw.units import covalent_radius
+
+FCC_AL = Family("fcc", ("Al",))
+
+
+def cell_of_two(a=3.0, name="B2 parent"):
+    return Structure(("Al", "Fe"), a * np.eye(3), a * np.array([[0, 0, 0], [0.5, 0.5, 0.5]]), name)
+
+
+def pool_of(parents=(), seed=0, cycle=1, elements=("Al", "Fe"), **options):
+    return CandidatePool(elements, Design(**options), {p.id: p for p in parents}, seed=seed, cycle=cycle)
+
+
+def recipes(pool):
+    return [pool.recipe(i) for i in range(len(pool))]
+
+
+def variant(recipe):
+    if recipe.displacement:
+        return "displaced"
+    return {0: "perfect", 1: "uniaxial", 2: "shear"}[len(recipe.strain_axes)]
+
+
+# recipes ----------------------------------------------------------------------------------------------------------
+
+
+def test_recipe_survives_json():
+    pool = pool_of([cell_of_two()], candidates=300)
+    for recipe in recipes(pool):
+        again = Recipe.from_document(json.loads(json.dumps(recipe.to_document())))
+        assert again == recipe
+        assert build(again, pool.parents).id == pool.structure(recipe.index).id
+
+
+def test_perfect_crystal():
+    cell = build(Recipe(0, FCC_AL, 4.0), {})
+    assert cell.species == ("Al",)
+    assert cell.volume == pytest.approx(16.0)
+    assert find_neighbours(cell, 2.9).distances == pytest.approx([8**0.5] * 12)
+
+
+def test_uniaxial_strain():
+    family = Family("cscl", ("Al", "Fe"))
+    cell = build(Recipe(0, family, 3.0, strain_axes="z", strain=0.02), {})
+    assert cell.cell == pytest.approx(np.diag([3.0, 3.0, 3.06]))
+    assert cell.positions[1] == pytest.approx([1.5, 1.5, 1.53])
+
+
+def test_shear_strain():
+    cell = build(Recipe(0, Family("cscl", ("Al", "Fe")), 3.0, strain_axes="xz", strain=0.1), {})
+    assert cell.cell == pytest.approx(np.array([[3.0, 0, 0], [0, 3.0, 0], [0.3, 0, 3.0]]))
+    assert cell.positions[1] == pytest.approx([1.65, 1.5, 1.5])
+    assert cell.volume == pytest.approx(27.0)
+
+
+def test_repeat_changes_the_cell_and_not_the_crystal():
+    one = build(Recipe(0, Family("L1_2", ("Al", "Fe")), 3.8), {})
+    many = build(Recipe(0, Family("L1_2", ("Al", "Fe")), 3.8, repeat=(2, 1, 3)), {})
+    assert Counter(many.species) == {"Al": 6, "Fe": 18}
+    assert many.volume == pytest.approx(6 * one.volume)
+    # same neighbours around each atom of each kind
+    few, lots = find_neighbours(one, 4.0), find_neighbours(many, 4.0)
+    assert np.sort(lots.distances)[::6] == pytest.approx(np.sort(few.distances))
+    shells = {s: few.distances[few.starts[i] : few.starts[i + 1]] for i, s in enumerate(one.species)}
+    for i, s in enumerate(many.species):
+        assert lots.distances[lots.starts[i] : lots.starts[i + 1]] == pytest.approx(shells[s])
+
+
+def test_displacement_has_its_size_and_its_seed():
+    family = Family("bcc", ("Fe",))
+    still = build(Recipe(0, family, 2.9, repeat=(2, 2, 2)), {})
+    one = build(Recipe(0, family, 2.9, repeat=(2, 2, 2), displacement=0.1, seed=1), {})
+    two = build(Recipe(0, family, 2.9, repeat=(2, 2, 2), displacement=0.2, seed=1), {})
+    other = build(Recipe(0, family, 2.9, repeat=(2, 2, 2), displacement=0.1, seed=2), {})
+    moved = one.positions - still.positions
+    assert 0.05 < moved.std() < 0.15
+    assert two.positions - still.positions == pytest.approx(2 * moved)
+    assert not np.allclose(one.positions, other.positions)
+
+
+def test_parent_recipes():
+    parent = cell_of_two()
+    family = Family("B2 parent", parent=parent.id, substitution=(1, "Al"))
+    cell = build(Recipe(0, family, 1.1), {parent.id: parent})
+    assert cell.species == ("Al", "Al")
+    assert cell.volume == pytest.approx((3.0 * 1.1) ** 3)
+    with pytest.raises(InputError, match="B2 parent"):
+        build(Recipe(0, family, 1.1), {})
+
+
+@pytest.mark.parametrize(
+    ("recipe", "text"),
+    [
+        (
+            Recipe(0, Family("L1_0", ("Fe", "Pt")), 3.86, strain_axes="z", strain=0.021),
+            "L1_0 Fe|Pt a=3.860 Å, uniaxial +2.1 % along z",
+        ),
+        (Recipe(0, FCC_AL, 4.0, strain_axes="xy", strain=-0.03), "fcc Al a=4.000 Å, shear -3.0 % in xy"),
+        (
+            Recipe(0, FCC_AL, 4.0, repeat=(2, 2, 1), displacement=0.05, seed=3),
+            "fcc Al a=4.000 Å, 2×2×1 cells, displaced by 0.050 Å",
+        ),
+        (
+            Recipe(0, Family("Al13Fe4", parent="0" * 64, substitution=(4, "Pt")), 1.02),
+            "Al13Fe4, Pt on site 4, scaled by 1.0200",
+        ),
+    ],
+)
+def test_describe(recipe, text):
+    assert recipe.describe() == text
+
+
+# the pool ---------------------------------------------------------------------------------------------------------
+
+
+def test_exactly_so_many_in_equal_shares():
+    for n in (1, 13, 14, 333, 2000):
+        pool = pool_of([cell_of_two()], candidates=n)
+        found = recipes(pool)
+        assert len(pool) == len(found) == n
+        assert [r.index for r in found] == list(range(n))
+        per_source = Counter(r.family.crystal for r in found)
+        assert max(per_source.values()) - min(per_source.values()) <= (1 if n >= 14 else 0)
+        for crystal in per_source:
+            per_family = Counter(r.family for r in found if r.family.crystal == crystal)
+            assert max(per_family.values()) - min(per_family.values()) <= 1
+    assert set(per_source) == {*PROTOTYPES, "B2 parent"}
+
+
+def test_few_candidates_reach_other_families_in_the_next_cycle():
+    """2 of sigma's 32 decorations in one cycle, all of them in 16."""
+    seen = {r.family for cycle in range(16) for r in recipes(pool_of(prototypes=("sigma",), candidates=2, cycle=cycle))}
+    assert len(seen) == 32
+
+
+def test_shares_of_the_variants():
+    counts = Counter(variant(r) for r in recipes(pool_of(candidates=4000)))
+    assert {k: round(v / 4000, 1) for k, v in counts.items()} == {
+        "perfect": 0.4, "uniaxial": 0.2, "shear": 0.2, "displaced": 0.2,
+    }  # fmt: skip
+
+
+def test_shards_are_the_pool():
+    pool = pool_of(candidates=101)
+    for n in (1, 4, 7):
+        parts = [list(pool.shard(k, n)) for k in range(n)]
+        assert sorted(sum(parts, [])) == list(range(101))
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_same_on_every_machine_and_new_in_every_cycle():
+    ids = {s.id for s in map(pool_of(candidates=500).structure, range(500))}
+    again = pool_of(candidates=500, elements=("Fe", "Al"))
+    assert {s.id for s in map(again.structure, range(500))} == ids
+    assert len(ids) == 500
+    for other in (pool_of(candidates=500, cycle=2), pool_of(candidates=500, seed=1)):
+        assert not ids & {s.id for s in map(other.structure, range(500))}
+
+
+def test_sizes_by_bonds():
+    pool = pool_of(candidates=1500, bond_range=(1.0, 1.2), max_strain=0, max_displacement=0)
+    shortest = []
+    for i in range(len(pool)):
+        cell = pool.structure(i)
+        found = find_neighbours(cell, 4.2)
+        radii = np.array([covalent_radius(s) for s in cell.species])
+        shortest.append((found.distances / (radii[found.centre] + radii[found.neighbour])).min())
+    assert 1.0 <= min(shortest) < 1.01
+    assert 1.19 < max(shortest) <= 1.2
+
+
+def test_perfect_crystals_are_a_grid():
+    pool = pool_of(
+        elements=("Al",), prototypes=("fcc",), candidates=10, lattice_scan="constants", constant_range=(3, 5)
+    )
+    a = [r.scale for r in recipes(pool) if variant(r) == "perfect"]
+    assert len(a) == 4
+    assert np.diff(a) == pytest.approx([0.5] * 3)
+    assert 3.0 <= a[0] < 3.5
+
+
+def test_constants_are_the_same_range_for_all():
+    pool = pool_of(candidates=3000, lattice_scan="constants")
+    for name in ("fcc", "sigma"):
+        a = [r.scale for r in recipes(pool) if r.family.crystal == name]
+        assert 2.5 <= min(a) < 2.6
+        assert 6.9 < max(a) <= 7.0
+
+
+def test_parents_are_scaled_by_their_own_range():
+    for scan in ("bonds", "constants"):
+        pool = pool_of([cell_of_two()], candidates=200, prototypes=(), lattice_scan=scan, parent_scale=(0.9, 1.2))
+        factors = [r.scale for r in recipes(pool)]
+        assert 0.9 <= min(factors) < 0.92
+        assert 1.18 < max(factors) <= 1.2
+
+
+def test_limits_of_strain_and_displacement():
+    pool = pool_of(candidates=3000, max_strain=0.2, max_displacement=0.3)
+    strains = [abs(r.strain) for r in recipes(pool)]
+    sigmas = [r.displacement for r in recipes(pool)]
+    assert 0.19 < max(strains) <= 0.2
+    assert 0.29 < max(sigmas) <= 0.3
+    assert {r.strain_axes for r in recipes(pool)} == {"", *"xyz", "xy", "xz", "yx", "yz", "zx", "zy"}
+
+
+@pytest.mark.parametrize(
+    ("options", "without"), [({"max_strain": 0}, {"uniaxial", "shear"}), ({"max_displacement": 0}, {"displaced"})]
+)
+def test_no_strain_or_no_displacement(options, without):
+    pool = pool_of(candidates=1000, **options)
+    found = {variant(r) for r in recipes(pool)}
+    assert found == {"perfect", "uniaxial", "shear", "displaced"} - without
+    assert len({pool.structure(i).id for i in range(1000)}) == 1000  # more perfect crystals, and none of them twice
+
+
+def test_displaced_cells_have_atoms_enough():
+    pool = pool_of(candidates=1000)
+    sizes = Counter(len(pool.structure(r.index)) for r in recipes(pool) if variant(r) == "displaced")
+    assert min(sizes) == 4
+    assert set(sizes) == {4, 6, 12, 30}
+
+
+def test_max_atoms():
+    small = pool_of(candidates=500, max_atoms=3)
+    assert max(len(small.structure(i)) for i in range(500)) == 3
+    assert [reason.split(" is not used")[0] for reason in small.skipped] == [
+        "prototype L1_2", "prototype heusler", "prototype C14", "prototype sigma",
+    ]  # fmt: skip
+    assert "more than design.max_atoms = 3" in small.skipped[0]
+    # a cell of one atom cannot be displaced, it is left as it is
+    single = pool_of(candidates=50, max_atoms=1)
+    assert {variant(r) for r in recipes(single)} == {"perfect", "uniaxial", "shear"}
+
+
+def test_skipped_parent_says_why():
+    foreign = Structure(("Ni",), 3.0 * np.eye(3), np.zeros((1, 3)), "nickel")
+    pool = pool_of([foreign, cell_of_two()], candidates=14)
+    assert len(pool.skipped) == 1
+    assert "nickel is not used: Ni" in pool.skipped[0]
+    assert {r.family.crystal for r in recipes(pool)} == {*PROTOTYPES, "B2 parent"}
+
+
+def test_nothing_to_make_candidates_of():
+    with pytest.raises(ConfigError, match="nothing to make candidates of: prototype C14 is not used"):
+        pool_of(prototypes=("C14",), max_atoms=11)
+    with pytest.raises(ConfigError, match="no parents"):
+        pool_of(prototypes=())
+
+
+def test_repeated_prototype_counts_once():
+    assert {r.family.crystal for r in recipes(pool_of(prototypes=("fcc", "fcc", "bcc"), candidates=4))} == {
+        "fcc",
+        "bcc",
+    }
+    assert Counter(r.family.crystal for r in recipes(pool_of(prototypes=("fcc", "fcc"), candidates=4))) == {"fcc": 4}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"candidates": 201},
+        {"prototypes": ("fcc", "bcc")},
+        {"max_atoms": 12},
+        {"lattice_scan": "constants"},
+        {"bond_range": (0.9, 1.2)},
+        {"lattice_scan": "constants", "constant_range": (2.5, 6.0)},
+        {"parent_scale": (0.9, 1.1)},
+        {"max_strain": 0.04},
+        {"max_displacement": 0.05},
+    ],
+)
+def test_every_option_changes_the_pool(options):
+    def ids(**options):
+        pool = pool_of([cell_of_two()], **{"candidates": 200, **options})
+        return [pool.structure(i).id for i in range(len(pool))]
+
+    base = {"lattice_scan": "constants"} if len(options) == 2 else {}
+    assert ids(**options) != ids(**base)
+
+
+@pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING:DeprecationWarning")
+def test_prototype_crystals_are_primitive():
+    import spglib
+
+    for name in PROTOTYPES:
+        crystal = prototype(name)
+        fractional = crystal.positions @ np.linalg.inv(crystal.cell)
+        primitive = spglib.find_primitive((crystal.cell, fractional, crystal.orbits))
+        assert len(primitive[2]) == len(crystal)

@@ -1,0 +1,83 @@
+import pytest
+
+from kmde_fw.config import Stop
+from kmde_fw.core.decision import CycleSummary, decide
+
+
+def history(*rows, failed=0, new=1):
+    """One cycle per (outliers, gap), with one surrogate more in each."""
+    return [
+        CycleSummary(n, n, outliers, gap, failed if n else 0, new if n else None)
+        for n, (outliers, gap) in enumerate(rows)
+    ]
+
+
+PLATEAU = Stop(plateau_cycles=2, plateau_gain=0.1)
+FALLING = [(9, 3.0), (5, 2.0), (3, 1.5)]
+
+
+@pytest.mark.parametrize(
+    ("cycles", "stop", "expected", "reason"),
+    [
+        (history((20, 3.4)), Stop(), False, "20 outlier atoms left, 0 of 10 surrogates spent"),
+        (history(*FALLING), Stop(), False, "3 outlier atoms left, 2 of 10 surrogates spent"),
+        (history((20, 3.4), (0, 2.0)), Stop(), True, "no target atom is an outlier any more, with 1 surrogate learned"),
+        (history((0, 3.4)), Stop(), True, "no target atom is an outlier any more, with 0 surrogates learned"),
+        (history((20, 3.4), (0, 2.0)), Stop(zero_outliers=False), False, "0 outlier atoms left, 1 of 10"),
+        (history(*FALLING), Stop(max_surrogates=2), True, "the budget of 2 surrogates is spent, with 3 outlier atoms"),
+        (
+            history((1, 3.0)),
+            Stop(max_surrogates=0),
+            True,
+            "the budget of 0 surrogates is spent, with 1 outlier atom left",
+        ),
+        # zero outliers comes first
+        (history((9, 3.0), (0, 2.0)), Stop(max_surrogates=1), True, "no target atom is an outlier"),
+        # plateau
+        (
+            history((9, 3.0), (9, 3.0), (9, 2.8)),
+            PLATEAU,
+            True,
+            "a plateau: in the last 2 cycles at best 9 outlier atoms",
+        ),
+        (history((9, 3.0), (9, 3.0), (9, 2.8)), Stop(plateau_cycles=None), False, "9 outlier atoms left"),
+        (history((9, 3.0), (9, 3.0)), PLATEAU, False, "9 outlier atoms left"),  # too short
+        (history((9, 3.0), (9, 3.0), (8, 3.0)), PLATEAU, False, "8 outlier atoms left"),  # fewer outliers
+        (history((9, 3.0), (9, 3.0), (9, 2.6)), PLATEAU, False, "9 outlier atoms left"),  # smaller gap
+        (history((9, 3.0), (9, 2.8), (9, 2.6)), PLATEAU, False, "9 outlier atoms left"),  # slowly, but smaller
+        (
+            history((9, 3.0), (9, 3.0), (9, 2.8)),
+            Stop(plateau_cycles=2, plateau_gain=0.05),
+            False,
+            "9 outlier atoms left",
+        ),
+        (history((9, 3.0), (9, 2.8)), Stop(plateau_cycles=1, plateau_gain=0.1), True, "a plateau: in the last cycle"),
+        (
+            history((9, 3.0), (4, 2.0), (7, 3.0), (6, 2.5)),
+            PLATEAU,
+            True,
+            "6 outlier atoms (4 before) and a gap of 2.5 (2",
+        ),
+        (history((9, 0.0), (9, 0.0), (9, 0.0)), PLATEAU, True, "a plateau"),
+        # nothing new
+        (
+            history((9, 3.0), (9, 3.0), new=0),
+            Stop(),
+            True,
+            "no candidate could be picked in cycle 1, with 9 outlier atoms",
+        ),
+        (history((9, 3.0), (9, 3.0), new=0, failed=1), Stop(), False, "9 outlier atoms left"),
+        (history(*[(9, 3.0)] * 3, new=0, failed=4), Stop(), False, "9 outlier atoms left"),
+        (history(*[(9, 3.0)] * 4, new=0, failed=4), Stop(), True, "all 12 labels of the last 3 cycles failed"),
+        (history(*[(9, 3.0)] * 4, new=1, failed=4), Stop(), False, "9 outlier atoms left"),
+    ],
+)
+def test_decisions(cycles, stop, expected, reason):
+    decision = decide(cycles, stop)
+    assert decision.stop is expected
+    assert reason in decision.reason
+
+
+def test_no_cycle():
+    with pytest.raises(ValueError, match="no cycle"):
+        decide([], Stop())

@@ -1,0 +1,147 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, make_supercell
+
+from kmde_fw.core.distributions import (
+    atom_geometry,
+    geometry_of_atoms,
+    pair_channels,
+    rdf,
+    sample_geometry,
+    triplet_channels,
+)
+from kmde_fw.records import Structure
+
+
+def crystal(*arguments, **keywords) -> Structure:
+    return Structure.from_atoms(bulk(*arguments, **keywords))
+
+
+def shells(samples, digits=3) -> dict[float, int]:
+    return dict(sorted(Counter(np.round(samples, digits).tolist()).items()))
+
+
+def test_channels_are_alphabetical_and_unordered():
+    assert pair_channels(("Pt", "Al", "Fe")) == ("Al-Al", "Al-Fe", "Al-Pt", "Fe-Fe", "Fe-Pt", "Pt-Pt")
+    triplets = triplet_channels(("Pt", "Al", "Fe"))
+    assert len(triplets) == 18
+    assert triplets[:2] == ("Al-Al-Al", "Al-Al-Fe")
+    assert "Fe-Pt-Fe" in triplets
+    assert "Pt-Al-Fe" not in triplets
+
+
+def test_fcc_shells_and_angles():
+    fcc = crystal("Al", "fcc", a=4.0)  # one atom; both shells are beyond the cell
+    assert len(fcc) == 1
+    geometry = sample_geometry([fcc], ("Al",), 4.1)
+    assert shells(geometry.distances["Al-Al"]) == {2.828: 6, 4.0: 3}  # 12 and 6 neighbours, each pair once
+    nearest = sample_geometry([fcc], ("Al",), 3.0).angles["Al-Al-Al"]
+    assert shells(nearest) == {60.0: 24, 90.0: 12, 120.0: 24, 180.0: 6}
+
+
+def test_bcc_shells_and_angles():
+    bcc = crystal("Fe", "bcc", a=3.0)
+    assert shells(sample_geometry([bcc], ("Fe",), 3.1).distances["Fe-Fe"]) == {2.598: 4, 3.0: 3}
+    nearest = sample_geometry([bcc], ("Fe",), 2.9).angles["Fe-Fe-Fe"]
+    assert shells(nearest, 2) == {70.53: 12, 109.47: 12, 180.0: 4}
+
+
+def test_rocksalt_shells_and_angles():
+    salt = crystal("NaCl", "rocksalt", a=5.6)
+    geometry = sample_geometry([salt], ("Na", "Cl"), 4.0)
+    assert shells(geometry.distances["Cl-Na"]) == {2.8: 6}
+    assert shells(geometry.distances["Na-Na"]) == {3.96: 6}
+    assert shells(geometry.distances["Cl-Cl"]) == {3.96: 6}
+    nearest = sample_geometry([salt], ("Na", "Cl"), 3.0)
+    assert shells(nearest.angles["Cl-Na-Cl"]) == {90.0: 12, 180.0: 3}
+    assert shells(nearest.angles["Na-Cl-Na"]) == {90.0: 12, 180.0: 3}
+    assert len(nearest.angles["Cl-Na-Na"]) == 0
+    # with the second shell: unlike-like pairs at one vertex, 6 × 12 of them
+    assert len(geometry.angles["Cl-Na-Na"]) == 72
+
+
+def test_vertex_is_in_the_middle():
+    # Al between Fe and Pt in a line; Fe and Pt do not see each other
+    atoms = Atoms("FeAlPt", positions=[[0, 0, 0], [2, 0, 0], [4, 0, 0]], cell=[20, 20, 20], pbc=True)
+    geometry = sample_geometry([Structure.from_atoms(atoms)], ("Al", "Fe", "Pt"), 3.0)
+    assert geometry.angles["Fe-Al-Pt"].tolist() == [180.0]
+    assert sum(map(len, geometry.angles.values())) == 1
+    assert {key for key, samples in geometry.distances.items() if len(samples)} == {"Al-Fe", "Al-Pt"}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_primitive_cell_equals_supercell_per_atom(seed):
+    rng = np.random.default_rng(seed)
+    cell = np.diag([2.6, 2.9, 3.3]) + rng.normal(scale=0.3, size=(3, 3))  # smaller than the cutoff in every direction
+    small = Atoms("AlFePt", scaled_positions=rng.random((3, 3)), cell=cell, pbc=True)
+    large = make_supercell(small, [[2, 0, 0], [1, 2, 0], [0, -1, 3]])
+    elements = ("Al", "Fe", "Pt")
+    one = sample_geometry([Structure.from_atoms(small)], elements, 4.0)
+    many = sample_geometry([Structure.from_atoms(large)], elements, 4.0)
+    for kind in ("distances", "angles"):
+        for key, samples in getattr(one, kind).items():
+            np.testing.assert_allclose(np.repeat(samples, 12), getattr(many, kind)[key], atol=3e-6)
+
+
+def test_samples_do_not_change_on_turning_or_moving_the_crystal():
+    atoms = bulk("NaCl", "rocksalt", a=5.6, cubic=True)
+    atoms.rattle(0.1, seed=1)
+    moved = atoms.copy()
+    moved.rotate(37, (1, 2, 3), rotate_cell=True)
+    moved.translate([1.0, 2.0, 3.0])
+    before, after = (sample_geometry([Structure.from_atoms(a)], ("Cl", "Na"), 4.0) for a in (atoms, moved))
+    for kind in ("distances", "angles"):
+        for key, samples in getattr(before, kind).items():
+            np.testing.assert_allclose(samples, getattr(after, kind)[key], atol=2e-6)
+
+
+def test_geometry_of_one_atom_sees_every_neighbour_from_it():
+    salt = crystal("NaCl", "rocksalt", a=5.6)
+    geometry = atom_geometry(salt, salt.species.index("Na"), ("Na", "Cl"), 4.0)
+    assert shells(geometry.distances["Cl-Na"]) == {2.8: 6}
+    assert shells(geometry.distances["Na-Na"]) == {3.96: 12}
+    assert len(geometry.distances["Cl-Cl"]) == 0
+    assert len(geometry.angles["Cl-Na-Cl"]) == 15
+    assert all(len(samples) == 0 for key, samples in geometry.angles.items() if key.split("-")[1] == "Cl")
+
+
+def test_atoms_of_a_structure_add_up_to_the_structure():
+    atoms = bulk("NaCl", "rocksalt", a=5.6, cubic=True)
+    atoms.rattle(0.1, seed=2)
+    structure = Structure.from_atoms(atoms)
+    elements = ("Cl", "Na")
+    whole = sample_geometry([structure], elements, 4.0)
+    parts = geometry_of_atoms([structure], [(0, i) for i in range(len(structure))], elements, 4.0)
+    for key, samples in whole.angles.items():
+        assert len(samples) == sum(len(part.angles[key]) for part in parts.values())
+    for key, samples in whole.distances.items():
+        assert 2 * len(samples) == sum(len(part.distances[key]) for part in parts.values())
+
+
+def test_several_structures_are_pooled_and_foreign_elements_left_out():
+    fcc, salt = crystal("Al", "fcc", a=4.0), crystal("NaCl", "rocksalt", a=5.6)
+    geometry = sample_geometry([fcc, salt, fcc], ("Al", "Na"), 3.0)
+    assert len(geometry.distances["Al-Al"]) == 12
+    assert sum(map(len, geometry.distances.values())) == 12
+    assert len(sample_geometry([], ("Al",), 3.0).distances["Al-Al"]) == 0
+
+
+def test_rdf_integrates_to_neighbours():
+    salt = crystal("NaCl", "rocksalt", a=5.6)
+    r, g = rdf([salt, salt], ("Na", "Cl"), 4.0, 0.02)
+    density = 1 / salt.volume  # of Na, and of Cl
+    shell = 4 / 3 * np.pi * ((r + 0.01) ** 3 - (r - 0.01) ** 3)
+    assert np.sum(g["Cl-Na"] * shell * density) == pytest.approx(6)
+    assert np.sum(g["Na-Na"] * shell * density) == pytest.approx(12)
+
+
+def test_rdf_of_an_ideal_gas_is_one():
+    rng = np.random.default_rng(3)
+    gas = Structure(("Al",) * 300 + ("Fe",) * 100, np.eye(3) * 15, rng.random((400, 3)) * 15)
+    r, g = rdf([gas], ("Al", "Fe", "Pt"), 6.0, 0.5)
+    for key in ("Al-Al", "Al-Fe", "Fe-Fe"):
+        assert np.average(g[key], weights=r**2) == pytest.approx(1, abs=0.05)
+    assert not g["Al-Pt"].any()
