@@ -140,19 +140,25 @@ def coverage(
 ) -> Coverage:
     """Histograms of every channel of `elements` over both sets, and the composition gap; METHOD section 1.
 
+    elements: in any order, which is that of the composition gap's columns; that of the channels is always the same.
     Bin widths are found on the pooled samples of both sets. A channel without train samples has d_train = 0 everywhere;
     one without target samples has no gap.
     """
-    names = tuple(sorted(elements))
+    names = tuple(elements)
     geometry_train = sample_geometry(train, names, cutoff)
     geometry_target = sample_geometry(target, names, cutoff)
-    return Coverage(
-        names,
-        float(cutoff),
-        (*_channels(geometry_train, geometry_target, "distance", settings, cutoff),
-         *_channels(geometry_train, geometry_target, "angle", settings, cutoff)),
-        composition_gap(np.array([s.counts(names) for s in train]), np.array([s.counts(names) for s in target])),
-    )  # fmt: skip
+    channels = [
+        channel
+        for kind in ("distance", "angle")
+        for channel in _channels(geometry_train, geometry_target, kind, settings, cutoff)
+    ]
+    composition = composition_gap(_counts(train, names), _counts(target, names))
+    return Coverage(names, float(cutoff), tuple(channels), composition)
+
+
+def _counts(structures: Sequence[Structure], names: tuple[str, ...]) -> np.ndarray:
+    """Atoms per element, one row per structure, (n_structures, n_elements)."""
+    return np.array([structure.counts(names) for structure in structures]).reshape(-1, len(names))
 
 
 def _channels(train: Geometry, target: Geometry, kind: Kind, settings: Analysis, cutoff: float) -> list[Channel]:

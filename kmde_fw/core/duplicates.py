@@ -6,6 +6,8 @@ from collections import Counter
 from functools import reduce
 from math import gcd
 
+from kmde_fw.core.prototypes import primitive_cell
+from kmde_fw.errors import InputError
 from kmde_fw.records import Structure
 
 #: relative difference of lengths, rms distance of sites over the mean atomic spacing, and difference of angles in
@@ -13,6 +15,8 @@ from kmde_fw.records import Structure
 LENGTH_TOLERANCE = 1e-3
 SITE_TOLERANCE = 1e-3
 ANGLE_TOLERANCE = 0.1
+#: Å within which translations map atoms onto each other when a cell is reduced
+SYMMETRY_TOLERANCE = 1e-3
 
 
 def is_duplicate(a: Structure, b: Structure) -> bool:
@@ -28,13 +32,29 @@ def is_duplicate(a: Structure, b: Structure) -> bool:
     from pymatgen.core import Lattice
     from pymatgen.core import Structure as PymatgenStructure
 
+    one, other = _primitive(a), _primitive(b)
+    if len(one) != len(other):
+        return False
+    # not the matcher's own primitive_cell: its tolerance of 0.25 Å undoes small displacements
     matcher = StructureMatcher(
-        ltol=LENGTH_TOLERANCE, stol=SITE_TOLERANCE, angle_tol=ANGLE_TOLERANCE, scale=False, primitive_cell=True
+        ltol=LENGTH_TOLERANCE, stol=SITE_TOLERANCE, angle_tol=ANGLE_TOLERANCE, scale=False, primitive_cell=False
     )
-    one, other = (
-        PymatgenStructure(Lattice(s.cell), list(s.species), s.positions, coords_are_cartesian=True) for s in (a, b)
+    return bool(
+        matcher.fit(
+            *(
+                PymatgenStructure(Lattice(s.cell), list(s.species), s.positions, coords_are_cartesian=True)
+                for s in (one, other)
+            )
+        )
     )
-    return bool(matcher.fit(one, other))
+
+
+def _primitive(structure: Structure) -> Structure:
+    """The primitive cell, or the structure itself where that cannot be told."""
+    try:
+        return primitive_cell(structure, SYMMETRY_TOLERANCE)[0]
+    except InputError:
+        return structure
 
 
 def _reduced_counts(structure: Structure) -> dict[str, int]:

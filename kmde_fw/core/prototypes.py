@@ -167,9 +167,18 @@ class Parent:
 
 @lru_cache(maxsize=32)
 def primitive_parent(structure: Structure) -> Parent:
-    """The primitive cell of a structure (not idealised: the atoms stay where they are) and its inequivalent sites.
+    """The primitive cell of a structure (the atoms stay where they are) and its inequivalent sites.
 
     Raises InputError when no symmetry can be determined (atoms on top of each other).
+    """
+    primitive, equivalent = primitive_cell(structure, SYMMETRY_TOLERANCE)
+    return Parent(primitive, tuple(int(site) for site in np.unique(equivalent)))
+
+
+def primitive_cell(structure: Structure, tolerance: float) -> tuple[Structure, np.ndarray]:
+    """The primitive cell, not idealised, and for each of its atoms (n,) the first one that is equivalent to it.
+
+    tolerance: Å within which symmetry maps atoms onto each other. Raises InputError when spglib finds no symmetry.
     """
     import spglib
 
@@ -177,20 +186,17 @@ def primitive_parent(structure: Structure) -> Parent:
     fractional = np.linalg.solve(structure.cell.T, structure.positions.T).T
     kinds = [symbols.index(s) for s in structure.species]
     reduced = data = None
-    # SpglibError, or None from versions that announce the error to come: both are said below
+    # SpglibError, or None from versions that only announce the error: both are said below
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning), suppress(spglib.SpglibError):
         reduced = spglib.standardize_cell(
-            (structure.cell, fractional, kinds), to_primitive=True, no_idealize=True, symprec=SYMMETRY_TOLERANCE
+            (structure.cell, fractional, kinds), to_primitive=True, no_idealize=True, symprec=tolerance
         )
-        data = spglib.get_symmetry_dataset(reduced, symprec=SYMMETRY_TOLERANCE) if reduced is not None else None
+        data = spglib.get_symmetry_dataset(reduced, symprec=tolerance) if reduced is not None else None
     if reduced is None or data is None:
-        raise InputError(
-            f"parent {_title(structure)}: spglib finds no symmetry in it; are there atoms on top of each other?"
-        )
+        raise InputError(f"{_title(structure)}: spglib finds no symmetry in it; are there atoms on top of each other?")
     cell, fractional, kinds = reduced
     species = tuple(symbols[k] for k in kinds)
-    sites = tuple(int(site) for site in np.unique(data.equivalent_atoms))
-    return Parent(Structure(species, np.array(cell), fractional @ cell, structure.name), sites)
+    return Structure(species, np.array(cell), fractional @ cell, structure.name), data.equivalent_atoms
 
 
 def parent_families(structure: Structure, elements: Sequence[str], max_atoms: int) -> tuple[Family, ...]:

@@ -21,8 +21,6 @@ from kmde_fw.hdnnp.symmetry_functions import Fingerprint, SymmetryFunctions
 from kmde_fw.records import Labelled, content_hash
 
 Progress = Callable[[int, int, float], None]
-#: elements, features, nodes of the hidden layers: what `split_weights` needs
-Shape = tuple[int, int, tuple[int, ...]]
 
 #: closures that one step's line search may take (torch's own limit)
 LINE_SEARCH_CLOSURES = 25
@@ -91,19 +89,19 @@ def train(
     held_out = _choose_validation(data, elements, training.validation_fraction, always_train, seed)
 
     def batch(chosen: list[int]) -> _Batch:
-        return _Batch([data[k] for k in chosen], [fingerprints[k] for k in chosen], center, scale, offsets)
+        parts = [data[k] for k in chosen], [fingerprints[k] for k in chosen]
+        return _Batch(*parts, network.hidden, center, scale, offsets)
 
     train_batch = batch([k for k in range(len(data)) if k not in held_out])
     validation_batch = batch(held_out) if held_out else None
 
-    n_features = len(symmetry_functions)
-    start = initial_weights(len(elements), n_features, network.hidden, np.random.default_rng(seed))
-    shape = (len(elements), n_features, network.hidden)
+    shape = (len(elements), len(symmetry_functions), network.hidden)
+    start = initial_weights(*shape, np.random.default_rng(seed))
     with _torch_threads(training.threads):
-        search = _Search(start, shape, train_batch, validation_batch, training, progress)
+        search = _Search(start, train_batch, validation_batch, training, progress)
         stop_reason = search.run()
-        train_errors = train_batch.errors(search.best_weights, shape)
-        validation_errors = validation_batch.errors(search.best_weights, shape) if validation_batch else (None, None)
+        train_errors = train_batch.errors(search.best_weights)
+        validation_errors = validation_batch.errors(search.best_weights) if validation_batch else (None, None)
 
     model = Hdnnp(
         elements=tuple(elements),
@@ -202,10 +200,13 @@ class _Batch:
         self,
         data: Sequence[Labelled],
         fingerprints: Sequence[Fingerprint],
+        hidden: tuple[int, ...],
         center: np.ndarray,
         scale: np.ndarray,
         offsets: np.ndarray,
     ) -> None:
+        #: elements, features, hidden layers
+        self.shape = (*center.shape, hidden)
         species = np.concatenate([f.species for f in fingerprints])
         order = np.argsort(species, kind="stable")
         row = np.empty_like(order)
@@ -223,18 +224,18 @@ class _Batch:
         self.energies = torch.from_numpy(np.array([x.energy for x in data]) - baseline)
         self.forces = torch.from_numpy(np.concatenate([x.forces for x in data]).astype(float)[order])
 
-    def predict(self, weights: torch.Tensor, shape: Shape) -> tuple[torch.Tensor, torch.Tensor]:
+    def predict(self, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Energies (n_structures,) in eV without the offsets, and forces (n, 3) in eV/Å."""
-        networks = split_weights(weights, *shape)
+        networks = split_weights(weights, *self.shape)
         parts = [energies_and_gradients(layers, x) for layers, x in zip(networks, self.inputs, strict=True)]
         atomic = torch.cat([energies for energies, _ in parts])
         gradients = torch.cat([slopes * scale for (_, slopes), scale in zip(parts, self.scale, strict=True)])
         energies = torch.zeros_like(self.energies).index_add(0, self.structure, atomic)
         return energies, forces(gradients, self.geometry)
 
-    def loss(self, weights: torch.Tensor, shape: Shape, settings: config.Training) -> torch.Tensor:
+    def loss(self, weights: torch.Tensor, settings: config.Training) -> torch.Tensor:
         """α·mean((ΔE)²) + β·mean((ΔF)²), T(3.1); ΔE of the structure or per atom, as `energy_loss` says."""
-        energies, predicted_forces = self.predict(weights, shape)
+        energies, predicted_forces = self.predict(weights)
         difference = energies - self.energies
         if settings.energy_loss == "per_atom":
             difference = difference / self.n_atoms
@@ -243,10 +244,10 @@ class _Batch:
             + settings.force_weight * ((predicted_forces - self.forces) ** 2).mean()
         )
 
-    def errors(self, weights: torch.Tensor, shape: Shape) -> tuple[float, float]:
+    def errors(self, weights: torch.Tensor) -> tuple[float, float]:
         """Energy RMSE in meV/atom and force RMSE in eV/Å."""
         with torch.no_grad():
-            energies, predicted_forces = self.predict(weights, shape)
+            energies, predicted_forces = self.predict(weights)
         energy = energy_errors(energies.numpy(), self.energies.numpy(), self.n_atoms.numpy())
         return energy.rmse, force_rmse([predicted_forces.numpy()], [self.forces.numpy()])
 
@@ -257,14 +258,12 @@ class _Search:
     def __init__(
         self,
         start: np.ndarray,
-        shape: Shape,
         train_batch: _Batch,
         validation_batch: _Batch | None,
         settings: config.Training,
         progress: Progress | None,
     ) -> None:
         self.weights = torch.from_numpy(start).clone().requires_grad_()
-        self.shape = shape
         self.train_batch = train_batch
         self.validation_batch = validation_batch
         self.settings = settings
@@ -274,7 +273,7 @@ class _Search:
         self.best_weights = self.weights.detach().clone()
         self.best_loss = np.inf
         self.best_closure = 0
-        # what the closures of the present step found, so that the point that the line search settles on is free
+        # (weights, loss, gradient) of the present step's closures: the point that the line search takes costs nothing
         self.seen: list[tuple[torch.Tensor, float, torch.Tensor]] = []
 
     def run(self) -> str:
@@ -283,12 +282,12 @@ class _Search:
         learning_rate, recoveries, steps_since_best = settings.learning_rate, 0, 0
         optimiser = self._optimiser(learning_rate)
         while True:
-            if self.closures >= settings.max_closures and not self._known():
+            if self.closures >= settings.max_closures and self._known() is None:
                 return f"the limit of {settings.max_closures} closures was reached"
             loss = self._closure()
             if not np.isfinite(loss):
                 if recoveries == MAX_RECOVERIES or not np.isfinite(self.best_loss):
-                    return f"the loss was not a number {recoveries + 1} times; the best weights before that are kept"
+                    return f"the loss was not a number, also after {recoveries} retries; the last good weights are kept"
                 recoveries, learning_rate = recoveries + 1, learning_rate / 2
                 self._restore_best()
                 optimiser = self._optimiser(learning_rate)
@@ -321,20 +320,19 @@ class _Search:
             line_search_fn=None if self.settings.line_search == "none" else self.settings.line_search,
         )
 
-    def _known(self) -> int | None:
-        """Where in `seen` the present weights are."""
-        now = self.weights.detach()
-        return next((k for k, (weights, _, _) in enumerate(self.seen) if torch.equal(weights, now)), None)
+    def _known(self) -> tuple[torch.Tensor, float, torch.Tensor] | None:
+        """The entry of `seen` for the present weights, if there is one."""
+        return next((point for point in self.seen if torch.equal(point[0], self.weights)), None)
 
     def _closure(self) -> float:
         """Train loss of the present weights, and its gradient in weights.grad."""
         known = self._known()
         if known is not None:
-            _, value, gradient = self.seen[known]
+            _, value, gradient = known
             self.weights.grad = gradient.clone()
             return value
         self.weights.grad = None
-        loss = self.train_batch.loss(self.weights, self.shape, self.settings)
+        loss = self.train_batch.loss(self.weights, self.settings)
         loss.backward()
         assert self.weights.grad is not None
         self.closures += 1
@@ -346,11 +344,11 @@ class _Search:
 
     def _record(self, loss: float) -> bool:
         """Note the present weights in the curve; keep them if they are the best so far, and say whether they are."""
-        self.seen = [point for point in self.seen if torch.equal(point[0], self.weights.detach())]
+        self.seen = [point for point in self.seen if torch.equal(point[0], self.weights)]
         validation = None
         if self.validation_batch is not None:
             with torch.no_grad():
-                validation = float(self.validation_batch.loss(self.weights, self.shape, self.settings))
+                validation = float(self.validation_batch.loss(self.weights, self.settings))
         self.curve.append((self.closures, loss, validation))
         deciding = loss if validation is None else validation
         if not deciding < self.best_loss:

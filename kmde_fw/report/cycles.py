@@ -72,8 +72,7 @@ def running_steps(store: Store, campaign: str) -> list[dict[str, Any]]:
     """The steps at work: cycle, message, done, total (0: not known), seconds since they began."""
     if store.campaign(campaign)["state"] != "running":
         return []
-    # "/" and "0" are neighbours: all keys that begin with the campaign's name and a slash
-    steps = store.find("progress", {"_id": {"$gte": f"{campaign}/", "$lt": f"{campaign}0"}})
+    steps = [step for step in store.find("progress") if step["_id"].startswith(f"{campaign}/")]
     return [
         {
             "cycle": int(step["_id"].split("/")[1]),

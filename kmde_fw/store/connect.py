@@ -209,7 +209,7 @@ def _connection(settings: dict[str, Any], source: str, folder: Path) -> Connecti
         named = path.partition("?")[0]
     else:
         try:
-            parsed = parse_uri(uri, warn=True)
+            parsed = parse_uri(uri, warn=False)
         except (PyMongoError, ValueError):
             raise StoreError(
                 f"{source}: the host is not a MongoDB URI, mongodb://user:password@host:port/?option=value "

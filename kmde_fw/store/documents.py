@@ -466,7 +466,9 @@ class Store:
         self, collection: str, documents: Sequence[Mapping[str, Any]], errors: Sequence[Mapping[str, Any]]
     ) -> None:
         """After duplicate keys: StoreError unless it was the _id that was there, of each of these documents."""
-        unclear = [d["_id"] for d, e in zip(documents, errors, strict=True) if dict(e.get("keyPattern") or {}) != {"_id": 1}]
+        unclear = [
+            d["_id"] for d, e in zip(documents, errors, strict=True) if dict(e.get("keyPattern") or {}) != {"_id": 1}
+        ]
         for begin in range(0, len(unclear), _BATCH):
             batch = unclear[begin : begin + _BATCH]
             there = {d["_id"] for d in self._collection(collection).find({"_id": {"$in": batch}}, {"_id": 1})}

@@ -83,8 +83,7 @@ def start(data_directory: Path, host: str, port: int, patience: float = START_PA
                     "launchpad.yaml"
                 )
             return running, False
-        _check_directory_free(data_directory)
-        _check_port_free(host, port)
+        _check_free(data_directory, host, port)
         return _launch(executable, data_directory, host, port, patience), True
 
 
@@ -199,6 +198,20 @@ def _executable() -> str:
             "or set `host` in launchpad.yaml to a MongoDB server that you have"
         )
     return found
+
+
+def _check_free(data_directory: Path, host: str, port: int, patience: float = 1.0) -> None:
+    """ServerError if directory or port stay in use: a server that was killed just now holds both for a moment."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            _check_directory_free(data_directory)
+            _check_port_free(host, port)
+            return
+        except ServerError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
 
 
 def _check_directory_free(data_directory: Path) -> None:

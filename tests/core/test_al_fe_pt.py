@@ -1,5 +1,7 @@
 """The thesis's system, as shipped beside fw_specs: the first figures of the demo."""
 
+import json
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -68,8 +70,18 @@ def test_the_best_motif_is_an_iron_platinum_bond(sets, found, outliers, measure)
     around = geometry_of_atoms(sets[1], [(o.structure, o.atom) for o in outliers], ELEMENTS, 4.0)
     motifs = score_motifs(found, around, "key_motif", measure, 20)
     assert len(motifs) == 20
+    # 54 Fe-Pt distances fix their bin width (0.029 Å) only within 20 %, and where the edges fall decides between this
+    # bond and Al-Pt at 2.66 Å: another grid of widths exchanges the two, both of which are in the first coordination
+    # shell of the same outliers
+    assert [m.channel for m in motifs[:2]] == ["Fe-Pt", "Al-Pt"]
     best = motifs[0]
-    assert best.channel == "Fe-Pt"
     assert best.low < 2.68 < best.high
     assert best.count == 6
     assert all((o.structure, o.atom) in best.atoms for o in outliers if o.structure == 19 and o.element != "Al")
+
+
+def test_the_whole_analysis_takes_seconds_and_little_room(sets):
+    began = time.process_time()
+    found = coverage(*sets, ELEMENTS, Analysis(), 4.0)
+    assert time.process_time() - began < 5
+    assert len(json.dumps(found.to_document())) < 200_000

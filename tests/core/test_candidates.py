@@ -156,7 +156,7 @@ def test_shards_are_the_pool():
     pool = pool_of(candidates=101)
     for n in (1, 4, 7):
         parts = [list(pool.shard(k, n)) for k in range(n)]
-        assert sorted(sum(parts, [])) == list(range(101))
+        assert sorted(i for part in parts for i in part) == list(range(101))
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 

@@ -75,7 +75,7 @@ def test_no_samples():
 
 def test_order_does_not_matter_and_it_is_fast():
     samples = np.random.default_rng(9).normal(90, 30, 58_438)
-    began = time.perf_counter()
+    began = time.process_time()
     width = optimal_width(samples, 0.1, 10.0)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 1.5
     assert width == optimal_width(samples[::-1], 0.1, 10.0)

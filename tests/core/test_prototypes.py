@@ -218,7 +218,7 @@ def test_parent_of_the_thesis():
 
 def test_parents_that_cannot_be_used():
     l1_2 = cubic_cell(("Al", "Pt", "Pt", "Pt"))
-    with pytest.raises(InputError, match="4 atoms, more than design.max_atoms = 3"):
+    with pytest.raises(InputError, match=r"4 atoms, more than design\.max_atoms = 3"):
         parent_families(l1_2, ("Al", "Pt"), 3)
     with pytest.raises(InputError, match="cube is not used: Pt is not among the elements"):
         parent_families(l1_2, ("Al", "Fe"), 60)

@@ -94,7 +94,7 @@ def test_atoms_outside_the_cell_count_the_same():
 
 
 def test_counts_by_hand_fcc():
-    """Al fcc, a = 4 Å: 12 neighbours at 2.828 Å, so 6 pairs and 66 angles per atom: 24 × 60°, 12 × 90°, 24 × 120°, 6 × 180°."""
+    """12 neighbours, so per atom 6 pairs and 66 angles: 24 of 60°, 12 of 90°, 24 of 120°, 6 of 180°."""
     cell = build(Recipe(0, Family("fcc", ("Al",)), 4.0), {})
     motifs = [
         motif("Al-Al", 2.8, 2.9),
@@ -206,6 +206,14 @@ def test_any_number_of_shards_makes_the_same_columns():
     for name in ("index", "n_atoms", "composition", "distance_penalty", "bond", "counts"):
         assert (getattr(joined, name) == getattr(whole, name)).all()
         assert getattr(joined, name).dtype == getattr(whole, name).dtype
+
+
+def test_more_shards_than_candidates():
+    pool = CandidatePool(ELEMENTS, Design(candidates=2), {}, seed=0, cycle=1)
+    motifs = random_motifs(np.random.default_rng(0), 3, 20.0)
+    parts = [score_candidates(pool, pool.shard(k, 4), motifs, CUTOFF) for k in range(4)]
+    joined = Columns.concatenate([Columns.from_document(part.to_document()) for part in parts])
+    assert (len(joined), joined.counts.shape) == (2, (2, 3))
 
 
 def test_progress_is_told():

@@ -182,8 +182,13 @@ def test_lazy_energies_give_what_all_energies_give(rule):
 
 
 def test_energies_are_asked_for_only_where_they_can_decide():
-    _, asked = choose(columns_of([[5], [9], [1]]), [1.0], energies=[0, 0.05, 0], replacements=0)
-    assert asked == [1, 0]  # 9 falls to 6.5, which is still more than 5? no: 9 - 2.5 = 6.5 > 5
+    columns = columns_of([[5], [9], [1]])
+    selection, asked = choose(columns, [1.0], energies=[0, 0.05, 0], replacements=0)
+    assert (picked(selection), asked) == ([1], [1])  # 9 - 2.5 is more than 5 can be
+    selection, asked = choose(columns, [1.0], energies=[0, 0.1, 0], replacements=0)
+    assert (picked(selection), asked) == ([0], [1, 0])  # 9 - 5 is not; 1 is out of the question
+    upper = next(r for r in selection.ranking if r.index == 2)
+    assert (upper.score, upper.energy_penalty) == (1.0, None)
 
 
 def test_no_finite_energy_is_no_pick():
@@ -233,6 +238,7 @@ def test_is_duplicate():
     assert not is_duplicate(fcc(4.0), fcc(4.0, strain_axes="z", strain=0.005))
     assert not is_duplicate(fcc(4.0), fcc(4.0, strain_axes="xy", strain=0.01))
     assert not is_duplicate(fcc(4.0, repeat=(2, 2, 1)), cell)
+    assert not is_duplicate(fcc(4.0, repeat=(2, 2, 1)), fcc(4.0, repeat=(2, 2, 1), displacement=0.01, seed=1))
     assert not is_duplicate(fcc(4.0), fcc(4.0, "Pt"))
 
 

@@ -15,4 +15,4 @@ def test_energy_errors_are_per_atom_and_in_mev():
 
 def test_force_rmse_is_over_all_components():
     one, three = np.zeros((1, 3)), np.zeros((3, 3))
-    assert force_rmse([one, three], [one + [0.6, 0, 0], three]) == pytest.approx(0.6 / np.sqrt(12))
+    assert force_rmse([one, three], [one + np.array([0.6, 0, 0]), three]) == pytest.approx(0.6 / np.sqrt(12))

@@ -48,7 +48,9 @@ def test_stress_is_the_slope_of_the_energy_with_strain(model, structure):
 
 def test_forces_and_stress_of_one_atom_that_neighbours_itself(make_model):
     model = make_model(("Al",))
-    structure = strained(Structure.from_atoms(bulk("Al", "fcc", a=4.0)), np.array([[0.03, 0.01, 0], [0.01, 0, 0], [0, 0, 0]]))
+    structure = strained(
+        Structure.from_atoms(bulk("Al", "fcc", a=4.0)), np.array([[0.03, 0.01, 0], [0.01, 0, 0], [0, 0, 0]])
+    )
     prediction = model.predict(structure)
     np.testing.assert_allclose(prediction.forces, 0, atol=1e-12)
     strain = np.diag([1e-5, 0, 0])
@@ -60,7 +62,7 @@ def test_invariance(model, structure):
     before = model.predict(structure)
     np.testing.assert_allclose(before.forces.sum(axis=0), 0, atol=1e-11)
 
-    moved = model.predict(with_positions(structure, structure.positions + [5.0, -0.2, 0.7]))
+    moved = model.predict(with_positions(structure, structure.positions + np.array([5.0, -0.2, 0.7])))
     assert moved.energy == pytest.approx(before.energy, abs=1e-10)
     np.testing.assert_allclose(moved.forces, before.forces, atol=1e-10)
 

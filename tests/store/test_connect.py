@@ -85,7 +85,7 @@ def test_limits_where_none_are_set(tmp_path):
         ("host: mongodb://me:sec/ret@h\nname: d\nuri_mode: true", "not a MongoDB URI"),
         ("host: mongodb://h:99999999/secret\nname: d\nuri_mode: true", "not a MongoDB URI"),
         ("host: db.example.org secret\nname: d\nuri_mode: true", "not a MongoDB URI"),
-        ("host: mongodb://h/d?secret=1\nname: d\nuri_mode: true", "does not accept these settings"),
+        ("host: mongodb://h/d?secret=1\nname: d\nuri_mode: true", "not a MongoDB URI"),
         ("host: mongodb://h/d\nuri_mode: true", "`name`.* is missing"),
         ("uri_mode: true\nname: secret", "`host` is missing"),
         ("host: [secret]\nname: d", "`host` must be text"),
