@@ -93,16 +93,6 @@ def find_elements(structures: Sequence[Structure]) -> tuple[str, ...]:
     return tuple(sorted({symbol for structure in structures for symbol in structure.species}))
 
 
-def check_structures(structures: Sequence[Structure], elements: Sequence[str], source: str) -> None:
-    """Raise InputError where a structure that is already read contains an element outside `elements`."""
-    lines = [
-        f"{source}, entry {number} ({structure.name}): {mistake}"
-        for number, structure in enumerate(structures, start=1)
-        for mistake in _foreign_elements(structure, elements)
-    ]
-    _raise_all(lines)
-
-
 def _read(paths: Paths, elements: Sequence[str] | None, need_label: bool) -> list[_Entry]:
     """Every entry of every file, checked; raises one InputError for all mistakes together."""
     entries: list[_Entry] = []
@@ -115,16 +105,12 @@ def _read(paths: Paths, elements: Sequence[str] | None, need_label: bool) -> lis
             mistakes.append(str(error))
     mistakes = [f"{entry.where}: {mistake}" for entry in entries for mistake in entry.mistakes] + mistakes
     unique = _merge_duplicates(entries, mistakes)
-    _raise_all(mistakes)
-    return unique
-
-
-def _raise_all(mistakes: list[str]) -> None:
     if mistakes:
         lines = mistakes[:MAX_MISTAKES]
         if len(mistakes) > MAX_MISTAKES:
             lines.append(f"... and {len(mistakes) - MAX_MISTAKES} more mistakes")
         raise InputError("\n".join(lines))
+    return unique
 
 
 def _read_file(path: Path, need_label: bool) -> list[Any]:
@@ -239,7 +225,12 @@ def _structure_mistakes(structure: Structure, atoms: Any, elements: Sequence[str
     if unknown:
         yield f"has atoms of no element ({', '.join(unknown)}); give every atom its chemical symbol"
     elif elements is not None:
-        yield from _foreign_elements(structure, elements)
+        foreign = sorted(set(structure.species) - set(elements))
+        if foreign:
+            yield (
+                f"contains {', '.join(foreign)}, but the campaign's elements are {', '.join(elements)}; "
+                "name it in `elements` or take the structure out"
+            )
     occupancies = [o for site in (atoms.info.get("occupancy") or {}).values() for o in site.values()]
     if any(abs(o - 1) > 1e-6 for o in occupancies):
         yield "has partially occupied sites; make an ordered cell of it"
@@ -254,15 +245,6 @@ def _structure_mistakes(structure: Structure, atoms: Any, elements: Sequence[str
         )
     elif not unknown:
         yield from _overlaps(structure)
-
-
-def _foreign_elements(structure: Structure, elements: Sequence[str]) -> Iterator[str]:
-    foreign = sorted(set(structure.species) - set(elements))
-    if foreign:
-        yield (
-            f"contains {', '.join(foreign)}, but the campaign's elements are {', '.join(elements)}; "
-            "name it in `elements` or take the structure out"
-        )
 
 
 def _is_cell(structure: Structure) -> bool:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import vesin
 
 from kmde_fw.records import Structure
 
@@ -26,6 +25,8 @@ class Neighbours:
 
 def find_neighbours(structure: Structure, cutoff: float) -> Neighbours:
     """All pairs with distance < cutoff (Å)."""
+    import vesin  # here, because it imports torch
+
     search = vesin.NeighborList(cutoff=float(cutoff), full_list=True)
     i, j, vectors, distances = search.compute(
         points=np.ascontiguousarray(structure.positions, dtype=float),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -110,6 +111,35 @@ class Labelled:
     energy: float
     forces: np.ndarray
     stress: np.ndarray | None = None
+
+
+#: accepted: may be trained on; rejected: calculated or not, it fails a check; failed: the calculation itself broke
+LabelState = Literal["accepted", "rejected", "failed"]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelResult:
+    """The outcome of one reference calculation. Only an accepted one may be trained on.
+
+    energy: eV, of the whole cell, the one that matches the forces; forces: (n, 3) eV/Å; stress: (6,) eV/Å³, ASE's sign
+    and Voigt order, None where the reference has none. All three may be None unless the state is accepted (a rejected
+    result keeps what was calculated, as evidence). reason: a sentence, empty if accepted. checks: name of each check
+    that was made -> "passed" or why not. corrections: what was changed on the way to make the calculation work, as
+    plain types. notes: sentences that a reader of the label should know. versions: of the packages that calculated.
+    """
+
+    state: LabelState
+    energy: float | None = None
+    forces: np.ndarray | None = None
+    stress: np.ndarray | None = None
+    reason: str = ""
+    checks: dict[str, str] = field(default_factory=dict)
+    corrections: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    run_directory: str = ""
+    seconds: float = 0.0
+    host: str = field(default_factory=platform.node)
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 def cycle_key(campaign: str, cycle: int, *parts: str | int) -> str:

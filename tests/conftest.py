@@ -18,8 +18,15 @@ import yaml
 from kmde_fw.store import Connection, Store, read_launchpad, server
 from kmde_fw.store.connect import Documents
 
-#: taken out of the environment at once: the processes that tests start must not go by it
-GIVEN_URI = os.environ.pop("KMDE_MONGO_URI", None)
+GIVEN_URI = os.environ.get("KMDE_MONGO_URI")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plain_environment() -> Iterator[None]:
+    """What tests and the processes that they start find is decided by them alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("KMDE_MONGO_URI", raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -199,32 +199,32 @@ def _show(facts: dict[str, Any]) -> None:
         motifs.add_column(name, justify="left" if name == "channel" else "right")
     for m in facts["motifs"][:10]:
         unit = "Å" if m["kind"] == "distance" else "°"
-        motifs.add_row(
-            str(m["rank"] + 1), m["channel"], f"{m['low']:.3f}–{m['high']:.3f} {unit}", f"{m['score']:.3g}", str(m["count"])
-        )
+        between = f"{m['low']:.3f}–{m['high']:.3f} {unit}"
+        motifs.add_row(str(m["rank"] + 1), m["channel"], between, f"{m['score']:.3g}", str(m["count"]))
     console.print(motifs)
-    candidates, cost = facts["candidates"], facts["cost"]
-    console.print(
-        f"  candidates  {candidates['number']} per cycle from {candidates['families']} decorated crystals, "
+
+    def line(title: str, text: str) -> None:
+        console.print(f"  {title:<11} {text}", highlight=False)
+
+    candidates, cost, labels = facts["candidates"], facts["cost"], facts["cost"]["labels_in_train_cells"]
+    line(
+        "candidates",
+        f"{candidates['number']} per cycle from {candidates['families']} decorated crystals, "
         f"{candidates['inside_domain']} inside the reference's domain",
-        highlight=False,
     )
     for sentence in candidates["skipped"]:
-        console.print(f"              {sentence}", highlight=False)
+        line("", sentence)
     for k, pick in enumerate(facts["first_picks"], start=1):
-        console.print(f"  pick {k}      {pick['formula']}: {pick['description']}, score {pick['score']:.3g}", highlight=False)
-    labels = cost["labels_in_train_cells"]
-    console.print(f"  labels      at most {facts['labels_at_most']}", highlight=False)
-    console.print(
-        f"  cost        of all labels, in train cells (electrons³): {labels['median_candidates']:.2g} for candidates of "
-        f"median size, {labels['largest_candidates']:.2g} for the largest",
-        highlight=False,
+        line(f"pick {k}", f"{pick['formula']}: {pick['description']}, score {pick['score']:.3g}")
+    line("labels", f"at most {facts['labels_at_most']}")
+    line(
+        "cost",
+        f"of all labels, in train cells (electrons³): {labels['median_candidates']:.2g} for candidates of median size, "
+        f"{labels['largest_candidates']:.2g} for the largest",
     )
-    console.print(
-        f"  training    {cost['trainings']} trainings of at most {duration(cost['training_seconds_at_most'] / cost['trainings'])} "
-        f"each ({1000 * cost['seconds_per_closure']:.0f} ms per closure here, one thread)",
-        highlight=False,
-    )
+    each = duration(cost["training_seconds_at_most"] / cost["trainings"])
+    closure = 1000 * cost["seconds_per_closure"]
+    line("training", f"{cost['trainings']} of at most {each} each ({closure:.0f} ms per closure here, one thread)")
     console.print(f"  fireworks   at most {facts['fireworks_at_most']}", highlight=False)
     for remark in facts["remarks"]:
         console.print(f"  note: {remark}", highlight=False)

@@ -15,11 +15,11 @@ from rich.text import Text
 
 from kmde_fw.cli.options import CampaignFile, LaunchpadFile
 from kmde_fw.errors import KmdeError
+from kmde_fw.report.cycles import cycle_rows, cycle_table, duration, running_steps
+from kmde_fw.store import Store
 
 if TYPE_CHECKING:
     from fireworks import LaunchPad
-
-    from kmde_fw.store import Store
 
 #: seconds between two looks at the database, and between two lines about a long step in a batch log
 LOOK, REMIND = 0.5, 20.0
@@ -34,41 +34,56 @@ def run(
     ] = None,
 ) -> None:
     """Submit a campaign and work it off here. Run again, it continues, or says that the campaign is finished."""
-    from kmde_fw.report.cycles import cycle_rows, cycle_table
-    from kmde_fw.store import Store
-    from kmde_fw.store.connect import read_launchpad
-    from kmde_fw.workflows.launchpad import ensure_initialised, open_launchpad
+    from kmde_fw.workflows.launchpad import launchpad_of
     from kmde_fw.workflows.prepare import prepare
-    from kmde_fw.workflows.rockets import recover
     from kmde_fw.workflows.start import submit
 
     console = Console(width=None if sys.stdout.isatty() else 140)
     prepared = prepare(campaign)
     name = prepared.settings.name
-    settings = read_launchpad(launchpad)
-    pad = open_launchpad(settings)
-    ensure_initialised(pad)
-    new = submit(pad, prepared)
-    store = Store(pad.db)
     for remark in prepared.remarks:
         console.print(f"note: {remark}")
-    if store.campaign(name)["state"] == "finished":
-        console.print(f"campaign {name} is finished; nothing is left to do (another `name:` starts another campaign)")
-    else:
-        console.print(f"campaign {name}: {'submitted' if new else 'continues'}, {workers} workers")
-        for again in recover(pad, name):
-            console.print(f"  ready again: {again}")
-        folder = (directory or Path(".kmde/runs") / name).resolve()
-        processes = [_start_worker(name, launchpad, folder, k) for k in range(workers)]
-        try:
-            _watch(pad, store, name, processes, console)
-        finally:
-            _stop(processes)
-        if store.campaign(name)["state"] != "finished":
-            raise KmdeError(_why_not(pad, name, folder))
+    with launchpad_of(launchpad) as pad:
+        new = submit(pad, prepared)
+        store = Store(pad.db)
+        if store.campaign(name)["state"] == "finished":
+            console.print(f"campaign {name} is finished: nothing is left to do (another `name:` starts another)")
+        else:
+            console.print(f"campaign {name}: {'submitted' if new else 'continues'}, {workers} workers")
+            _work_off(pad, store, name, launchpad, workers, (directory or Path(".kmde/runs") / name).resolve(), console)
+        _show_end(store, name, launchpad, console)
+
+
+def _work_off(
+    pad: LaunchPad, store: Store, name: str, launchpad: Path | None, workers: int, folder: Path, console: Console
+) -> None:
+    """Start the workers, show what they do, stop them. Raises KmdeError if the campaign could not be finished."""
+    from kmde_fw.workflows.rockets import recover
+
+    for again in recover(pad, name):
+        console.print(f"  ready again: {again}")
+    processes = [_start_worker(name, launchpad, folder, k) for k in range(workers)]
+    try:
+        _watch(store, name, processes, console)
+    finally:
+        _stop(processes)
+    if store.campaign(name)["state"] != "finished":
+        raise KmdeError(_why_not(pad, name, folder))
+
+
+def _show_end(store: Store, name: str, launchpad: Path | None, console: Console) -> None:
+    file = str(launchpad or "launchpad.yaml")
+    option = f"-l {file} " if launchpad else ""
     console.print(cycle_table(cycle_rows(store, name), f"campaign {name}"))
-    console.print(f"why it stopped: {store.campaign(name)['reason']}")
-    console.print(_places(name, store, launchpad))
+    console.print(f"why it stopped: {store.campaign(name)['reason']}", highlight=False)
+    console.print("look next:")
+    for line in (
+        f"kmde status {option}{name} --json    the table above, as data",
+        f"lpad -l {file} get_wflows -d more    the fireworks",
+        f"database {store.database.name} at {store.address}: campaigns, cycles, motifs, candidates, labels, models "
+        "(README, 'Where the results are')",
+    ):
+        console.print(f"  {line}", highlight=False)
 
 
 def _start_worker(name: str, launchpad: Path | None, folder: Path, number: int) -> subprocess.Popen[bytes]:
@@ -92,7 +107,7 @@ def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
             process.kill()
 
 
-def _watch(pad: LaunchPad, store: Store, name: str, processes: list[subprocess.Popen[bytes]], console: Console) -> None:
+def _watch(store: Store, name: str, processes: list[subprocess.Popen[bytes]], console: Console) -> None:
     """Until the campaign is finished or every worker has ended: a live view on a terminal, plain lines elsewhere."""
     view = _LiveView(store, name, console) if console.is_terminal else _LineView(store, name, console)
     with view:
@@ -119,8 +134,6 @@ class _LineView:
         pass
 
     def look(self) -> None:
-        from kmde_fw.report.cycles import cycle_rows, running_steps
-
         now = time.monotonic()
         for step in running_steps(self.store, self.name):
             what = f"{step['cycle']} {' '.join(step['message'].split()[:3])}"
@@ -150,8 +163,6 @@ class _LiveView:
         self.live.__exit__(None, None, None)
 
     def look(self) -> None:
-        from kmde_fw.report.cycles import cycle_rows, cycle_table, running_steps
-
         rows = cycle_rows(self.store, self.name)
         steps = [Text(_step_line(step)) for step in running_steps(self.store, self.name)]
         self.live.update(Group(cycle_table(rows, f"campaign {self.name}"), *(steps or [Text("between two steps ...")])))
@@ -159,8 +170,6 @@ class _LiveView:
 
 def _step_line(step: dict[str, Any]) -> str:
     """cycle 2  Train seed 0 loss 0.0012: 310 of 1000, 12 s left at most."""
-    from kmde_fw.report.cycles import duration
-
     line = f"cycle {step['cycle']}  {step['message']}"
     if step["total"]:
         line += f": {step['done']} of {step['total']}"
@@ -171,8 +180,6 @@ def _step_line(step: dict[str, Any]) -> str:
 
 def _cycle_line(row: dict[str, Any]) -> str:
     """cycle 1 closed: N = 1, 14 outliers, gap 0.31, energy RMSE 3.1 meV/atom (bias -3.0), force RMSE 0.04 eV/Å."""
-    from kmde_fw.report.cycles import duration
-
     line = f"cycle {row['cycle']} closed after {duration(row['seconds'])}: N = {row['n_surrogates']}"
     for surrogate in row["surrogates"]:
         line += f" (+ {surrogate})"
@@ -197,17 +204,3 @@ def _why_not(pad: LaunchPad, name: str, folder: Path) -> str:
     lines += [f"  firework {f['fw_id']} ({f['name']}): {f['reason']}" for f in failures[:10]]
     lines += [f"mend the cause, then `kmde run` again continues from there; logs: {folder}"]
     return "\n".join(lines)
-
-
-def _places(name: str, store: Store, launchpad: Path | None) -> str:
-    file = str(launchpad or "launchpad.yaml")
-    option = f"-l {file} " if launchpad else ""
-    return "\n".join(
-        [
-            "look next:",
-            f"  kmde status {option}{name} --json    the table above, as data",
-            f"  lpad -l {file} get_wflows -d more    the fireworks",
-            f"  database {store.database.name} at {store.address}: campaigns, cycles, motifs, candidates, labels, models "
-            "(README, 'Where the results are')",
-        ]
-    )

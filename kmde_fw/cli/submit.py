@@ -21,9 +21,8 @@ def submit(
     ] = None,
 ) -> None:
     """Check a campaign, store it in the database and queue its first cycle."""
-    from kmde_fw.store import read_launchpad
     from kmde_fw.workflows import start
-    from kmde_fw.workflows.launchpad import ensure_initialised, open_launchpad
+    from kmde_fw.workflows.launchpad import launchpad_of
     from kmde_fw.workflows.prepare import prepare
 
     prepared = prepare(campaign)
@@ -33,10 +32,10 @@ def submit(
         workflow.write_text(start.workflow_yaml(prepared.settings.name, campaign.resolve()), encoding="utf-8")
         typer.echo(f"wrote {workflow}; queue it with: lpad -l launchpad.yaml add {workflow}")
         return
-    pad = open_launchpad(read_launchpad(launchpad))
-    ensure_initialised(pad)
     name = prepared.settings.name
-    if start.submit(pad, prepared):
+    with launchpad_of(launchpad) as pad:
+        added = start.submit(pad, prepared)
+    if added:
         typer.echo(f"campaign {name} is queued; work it off with `kmde run`, `kmde work` or `rlaunch rapidfire`")
     else:
         typer.echo(f"campaign {name} is already on the LaunchPad; nothing was added (see `kmde status {name}`)")

@@ -11,6 +11,9 @@ import typer
 
 from kmde_fw.cli.options import LaunchpadFile
 
+#: seconds between two looks for something to do
+IDLE = 0.3
+
 
 def work(
     campaign: Annotated[str, typer.Argument(help="name of a submitted campaign")],
@@ -21,21 +24,20 @@ def work(
     from fireworks.core.rocket_launcher import rapidfire
 
     from kmde_fw.store import Store
-    from kmde_fw.store.connect import read_launchpad
-    from kmde_fw.workflows.launchpad import open_launchpad
+    from kmde_fw.workflows.launchpad import launchpad_of
     from kmde_fw.workflows.rockets import ALIVE, states, worker_for
 
     # a rocket turns an exception into FIZZLED at once; a signal's default would leave it RUNNING for ever
     signal.signal(signal.SIGTERM, _stop)
-    pad = open_launchpad(read_launchpad(launchpad))
-    store = Store(pad.db)
-    folder = directory or Path.cwd()
+    folder = (directory or Path.cwd()).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    while store.campaign(campaign)["state"] == "running":
-        rapidfire(pad, worker_for(campaign), m_dir=str(folder.resolve()), nlaunches=0, sleep_time=0.3, strm_lvl="INFO")
-        if not any(states(pad, campaign)[state] for state in ALIVE):
-            break
-        time.sleep(0.5)
+    with launchpad_of(launchpad) as pad:
+        store = Store(pad.db)
+        while store.campaign(campaign)["state"] == "running":
+            rapidfire(pad, worker_for(campaign), m_dir=str(folder), nlaunches=0, sleep_time=IDLE, strm_lvl="INFO")
+            if not any(states(pad, campaign)[state] for state in ALIVE):
+                break
+            time.sleep(IDLE)
 
 
 def _stop(signum: int, frame: object) -> None:

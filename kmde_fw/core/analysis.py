@@ -17,7 +17,7 @@ from kmde_fw.records import Structure
 
 @dataclass(frozen=True)
 class CycleAnalysis:
-    """What the train set lacks (its composition gap included), which target atoms extrapolate, and the motifs to design for, best first."""
+    """What the train set lacks (the composition gap included), which target atoms extrapolate, the key motifs."""
 
     coverage: Coverage
     outliers: list[OutlierAtom]

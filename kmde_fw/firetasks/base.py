@@ -35,16 +35,15 @@ class KmdeTask(FiretaskBase):
         given = sorted(key for key in self if not key.startswith("_"))
         for key in given:
             if key not in known:
-                raise ConfigError(
-                    f"{type(self).__name__}: unknown parameter {key!r}{did_you_mean(key, known)}; known: {', '.join(known)}"
-                )
+                hint = did_you_mean(key, known)
+                raise ConfigError(f"{type(self).__name__}: unknown parameter {key!r}{hint}; known: {', '.join(known)}")
         for key in self.required_params:
             if key not in self:
                 raise ConfigError(f"{type(self).__name__}: parameter {key!r} is missing from the firework's spec")
         launchpad = getattr(self, "launchpad", None)
         if launchpad is None:
             raise ConfigError(
-                f"{type(self).__name__} needs the database: put `_add_launchpad_and_fw_id: true` into the firework's spec"
+                f"{type(self).__name__} needs the database: put `_add_launchpad_and_fw_id: true` into the spec"
             )
         return self.work(Store(launchpad.db), fw_spec)
 
@@ -113,7 +112,7 @@ class CampaignView:
     # what the steps read ------------------------------------------------------------------------------------------
 
     def train_set(self) -> tuple[list[str], list[Labelled]]:
-        """Label ids and labelled structures of this cycle's train set: the initial ones, then the surrogates in order."""
+        """Label ids and labelled structures of this cycle's train set: the initial ones, then the surrogates."""
         ids = [*self.document["train_labels"], *(s["label_id"] for s in self.surrogates() if s["label_id"])]
         return ids, self.store.get_labelled(ids)
 

@@ -16,8 +16,8 @@ class Label(CycleTask):
     """Load a pick of the cycle's selection, label it, store the label, accepted or not.
 
     slot: which pick. attempt: 0 is the pick itself, k its k-th reserve. A label that is already known at this level of
-    theory is not computed again. Where a label is refused, a detour tries the next reserve; when none is left the slot's
-    outcome says so and the campaign goes on.
+    theory is not computed again. Where a label is refused, a detour tries the next reserve; when none is left the
+    slot's outcome says so and the campaign goes on.
     """
 
     required_params: ClassVar = ["campaign", "cycle", "slot"]

@@ -35,6 +35,8 @@ class Train(CycleTask):
             view.settings.network,
             view.settings.training,
             seed,
+            # surrogates are never held out for validation: each is the only one of its kind
+            always_train=[d.structure.id for d in data[len(view.document["train_labels"]) :]],
             progress=lambda done, total, loss: view.progress(done, total, f"loss {loss:.3g}"),
         )
         blob = view.store.put_blob(to_bytes(model), kind="model")

@@ -27,12 +27,14 @@ def n_parameters(n_elements: int, n_features: int, hidden: tuple[int, ...]) -> i
 def initial_weights(
     n_elements: int, n_features: int, hidden: tuple[int, ...], generator: np.random.Generator
 ) -> np.ndarray:
-    """Glorot's uniform weights, which keep the spread of signals through tanh layers, and zero biases."""
+    """Uniform weights and biases within 1/sqrt(n_in), as torch.nn.Linear starts.
+
+    Glorot's larger start ended at the same errors with a line search, and at threefold force errors without one.
+    """
     parts = []
     for _ in range(n_elements):
         for n_out, n_in in layer_shapes(n_features, hidden):
-            limit = np.sqrt(6.0 / (n_in + n_out))
-            parts += [generator.uniform(-limit, limit, n_out * n_in), np.zeros(n_out)]
+            parts.append(generator.uniform(-1.0, 1.0, n_out * (n_in + 1)) / np.sqrt(n_in))
     return np.concatenate(parts)
 
 

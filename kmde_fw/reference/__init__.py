@@ -3,12 +3,12 @@
 from typing import TYPE_CHECKING
 
 from kmde_fw import config
-from kmde_fw.reference.base import Engine, LabelResult
+from kmde_fw.reference.base import Engine
 
 if TYPE_CHECKING:
     from kmde_fw.reference.ase import AseEngine
 
-__all__ = ["Engine", "LabelResult", "make_engine"]
+__all__ = ["Engine", "make_engine"]
 
 
 def make_engine(settings: config.AseReference) -> "AseEngine":

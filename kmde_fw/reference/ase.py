@@ -22,8 +22,7 @@ from ase.calculators.calculator import BaseCalculator, PropertyNotImplementedErr
 
 from kmde_fw.config import AseReference, did_you_mean
 from kmde_fw.errors import EngineError
-from kmde_fw.records import Structure, content_hash
-from kmde_fw.reference.base import LabelResult
+from kmde_fw.records import LabelResult, Structure, content_hash
 from kmde_fw.reference.domain import check_bonds, check_scale
 
 #: short names of our own: class, and the package to install

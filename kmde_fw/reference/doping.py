@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import suppress
+
 import numpy as np
 import spglib
 from ase.data import atomic_numbers
@@ -18,9 +21,12 @@ def inequivalent_sites(structure: Structure, symprec: float = 1e-2) -> np.ndarra
     """
     numbers = [atomic_numbers[s] for s in structure.species]
     fractional = structure.positions @ np.linalg.inv(structure.cell)
-    dataset = spglib.get_symmetry_dataset((structure.cell, fractional, numbers), symprec=symprec)
+    dataset = None
+    # SpglibError, or None from versions that only announce the error: both are said below
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning), suppress(spglib.SpglibError):
+        dataset = spglib.get_symmetry_dataset((structure.cell, fractional, numbers), symprec=symprec)
     if dataset is None:
-        raise InputError(f"{structure.name}: its symmetry cannot be found (spglib); check cell and positions")
+        raise InputError(f"{structure.name}: spglib finds no symmetry in it; check its cell and positions")
     # an orbit is known by its first atom, so sorting orbits sorts by first appearance
     return np.unique(dataset.crystallographic_orbits, return_inverse=True)[1]
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from rich.table import Table
 
-from kmde_fw.records import cycle_key
 from kmde_fw.store import Store
 
 
@@ -57,31 +56,25 @@ def _surrogates(store: Store, campaign: str, cycle: int) -> tuple[list[str], int
     words = []
     for outcome in outcomes:
         if outcome["label_id"]:
-            slot = _slots(store, campaign, cycle)[outcome["slot"]]
+            slot = store.selection(campaign, cycle)["slots"][outcome["slot"]]
             chosen = slot[len(outcome["failed"])]
             words.append(f"{chosen['formula']}: {chosen['description']}")
     return words, sum(len(o["failed"]) for o in outcomes)
-
-
-def _slots(store: Store, campaign: str, cycle: int) -> list[list[dict[str, Any]]]:
-    selection = store.get("selections", cycle_key(campaign, cycle))
-    return selection["slots"] if selection else []
 
 
 def running_steps(store: Store, campaign: str) -> list[dict[str, Any]]:
     """The steps at work: cycle, message, done, total (0: not known), seconds since they began."""
     if store.campaign(campaign)["state"] != "running":
         return []
-    steps = [step for step in store.find("progress") if step["_id"].startswith(f"{campaign}/")]
     return [
         {
             "cycle": int(step["_id"].split("/")[1]),
             "message": step["message"],
             "done": step["done"],
             "total": step["total"],
-            "seconds": (step["updated"] - step["started"]).total_seconds(),
+            "seconds": step["seconds"],
         }
-        for step in steps
+        for step in store.progress(campaign)
     ]
 
 
@@ -115,7 +108,7 @@ def cycle_table(rows: list[dict[str, Any]], title: str) -> Table:
 def campaign_rows(store: Store) -> list[dict[str, Any]]:
     """One row per campaign: name, state, reason, and its last cycle's row or None."""
     rows = []
-    for document in store.find("campaigns", sort=("created", "_id")):
+    for document in store.campaigns():
         cycles = cycle_rows(store, document["_id"])
         rows.append(
             {

@@ -11,7 +11,7 @@ import math
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import gridfs
 import numpy as np
@@ -23,7 +23,7 @@ from pymongo.write_concern import WriteConcern
 
 from kmde_fw import __version__
 from kmde_fw.errors import StoreError
-from kmde_fw.records import SCHEMA_VERSION, Labelled, Structure, content_hash
+from kmde_fw.records import SCHEMA_VERSION, Labelled, LabelResult, Structure, content_hash
 from kmde_fw.store.connect import Connection, Documents, address_of, connect, sentences
 
 #: every collection and, besides its _id, the fields that name one document of it, together unique
@@ -51,31 +51,6 @@ _BATCH = 100
 #: comparisons, which `find` does not take
 _COMPARISONS = frozenset({"$lt", "$lte", "$gt", "$gte"})
 _MAX_INTEGER = 2**63
-
-
-class Result(Protocol):
-    """What a reference engine hands over; see kmde_fw.reference."""
-
-    @property
-    def state(self) -> str: ...  # noqa: D102
-    @property
-    def reason(self) -> str: ...  # noqa: D102
-    @property
-    def energy(self) -> float | None: ...  # noqa: D102
-    @property
-    def forces(self) -> np.ndarray | None: ...  # noqa: D102
-    @property
-    def stress(self) -> np.ndarray | None: ...  # noqa: D102
-    @property
-    def corrections(self) -> Sequence[Any]: ...  # noqa: D102
-    @property
-    def run_directory(self) -> object: ...  # noqa: D102
-    @property
-    def seconds(self) -> float | None: ...  # noqa: D102
-    @property
-    def host(self) -> str: ...  # noqa: D102
-    @property
-    def versions(self) -> Mapping[str, Any]: ...  # noqa: D102
 
 
 def plain(value: Any, where: str = "document") -> Any:
@@ -285,7 +260,9 @@ class Store:
         """_id of the label of a structure at a level of theory."""
         return content_hash([structure_id, level_key])
 
-    def put_label(self, structure_id: str, level: Mapping[str, Any], level_key: str, result: Result) -> dict[str, Any]:
+    def put_label(
+        self, structure_id: str, level: Mapping[str, Any], level_key: str, result: LabelResult
+    ) -> dict[str, Any]:
         """Write what a reference engine made of a structure. Returns the label as it is in the database now.
 
         An accepted label is never replaced, any other one is. Numbers of a label that is not accepted may be NaN (a
@@ -308,7 +285,9 @@ class Store:
                 "state": result.state,
                 "reason": result.reason,
                 **numbers,
+                "checks": result.checks,
                 "corrections": result.corrections,
+                "notes": result.notes,
                 "run_directory": str(result.run_directory),
                 "seconds": result.seconds,
                 "versions": result.versions,
@@ -345,7 +324,9 @@ class Store:
                 "energy": energy,
                 "forces": forces,
                 "stress": entry.stress,
+                "checks": {},
                 "corrections": [],
+                "notes": [],
                 "run_directory": None,
                 "seconds": None,
                 "versions": {},

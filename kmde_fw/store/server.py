@@ -33,6 +33,8 @@ EXECUTABLE = "secantusd-py"
 URI_OPTIONS = "directConnection=true&retryWrites=false&journal=true&serverSelectionTimeoutMS=3000"
 START_PATIENCE = 15.0
 STOP_PATIENCE = 20.0
+#: a server that was killed just now holds its port and its files until it is gone
+BUSY_PATIENCE = 2.0
 
 
 @dataclass(frozen=True)
@@ -200,44 +202,40 @@ def _executable() -> str:
     return found
 
 
-def _check_free(data_directory: Path, host: str, port: int, patience: float = 1.0) -> None:
-    """ServerError if directory or port stay in use: a server that was killed just now holds both for a moment."""
-    end = time.monotonic() + patience
+def _check_free(data_directory: Path, host: str, port: int) -> None:
+    """ServerError if directory or port stay in use."""
+    end = time.monotonic() + BUSY_PATIENCE
     while True:
-        try:
-            _check_directory_free(data_directory)
-            _check_port_free(host, port)
+        holder = _lock_holder(data_directory)
+        problem = _bind_error(host, port)
+        if holder is None and problem is None:
             return
-        except ServerError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.1)
-
-
-def _check_directory_free(data_directory: Path) -> None:
-    holder = _lock_holder(data_directory)
+        if time.monotonic() > end or (problem is not None and problem.errno != errno.EADDRINUSE):
+            break
+        time.sleep(0.1)
     if holder is not None:
         who = f"process {holder}" if holder else "a process that cannot be seen from here"
         raise ServerError(
             f"the data directory {data_directory} is in use by another server, {who}: stop that one first"
         )
+    assert problem is not None
+    if problem.errno != errno.EADDRINUSE:
+        raise ServerError(f"cannot listen on {host}:{port}: {problem.strerror}; set another port in launchpad.yaml")
+    who = (
+        "a MongoDB server: if that is the one you want, there is nothing to start; if not,"
+        if answers(host, port)
+        else "another program (not a MongoDB server):"
+    )
+    raise ServerError(f"port {port} of {host} is in use by {who} set another port in launchpad.yaml")
 
 
-def _check_port_free(host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+def _bind_error(host: str, port: int) -> OSError | None:
+    """What prevents a server from listening there, or None."""
     try:
-        socket.create_server((host, port), family=family).close()
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            raise ServerError(
-                f"cannot listen on {host}:{port}: {error.strerror}; set another port in launchpad.yaml"
-            ) from None
-        who = (
-            "a MongoDB server: if that is the one you want, there is nothing to start; if not,"
-            if answers(host, port)
-            else "another program (not a MongoDB server):"
-        )
-        raise ServerError(f"port {port} of {host} is in use by {who} set another port in launchpad.yaml") from None
+        return error
+    return None
 
 
 def _lock_holder(data_directory: Path) -> int | None:

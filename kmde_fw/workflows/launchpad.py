@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 from fireworks import LaunchPad
 
 from kmde_fw.errors import StoreError
-from kmde_fw.store.connect import Connection, connect, sentences
+from kmde_fw.store.connect import Connection, connect, read_launchpad, sentences
 
 
 def open_launchpad(connection: Connection) -> LaunchPad:
@@ -17,6 +21,17 @@ def open_launchpad(connection: Connection) -> LaunchPad:
     return LaunchPad.from_dict(
         {**connection.settings, "mongoclient_kwargs": connection.client_arguments, "strm_lvl": "WARNING"}
     )
+
+
+@contextmanager
+def launchpad_of(path: Path | None) -> Iterator[LaunchPad]:
+    """The LaunchPad of a launchpad.yaml (None: the one that is found), ready for use; closed at the end."""
+    launchpad = open_launchpad(read_launchpad(path))
+    try:
+        ensure_initialised(launchpad)
+        yield launchpad
+    finally:
+        launchpad.connection.close()
 
 
 def ensure_initialised(launchpad: LaunchPad) -> bool:

@@ -95,7 +95,7 @@ def test_the_cu_au_campaign_is_valid():
 
 def test_mistakes_are_found_before_anything_is_written(tmp_path):
     out = tmp_path / "out"
-    with pytest.raises(ConfigError, match="did you mean 'Cu_2x2x2_1_d0.05'"):
+    with pytest.raises(ConfigError, match=r"did you mean 'Cu_2x2x2_1_d0\.05'"):
         run(RECIPE, "-o", out, "--only", "Cu_2x2x2_1_d0.5")
     with pytest.raises(ConfigError, match="no set 'trian': did you mean 'train'"):
         run(RECIPE, "-o", out, "--set", "trian")

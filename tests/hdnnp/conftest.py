@@ -30,7 +30,7 @@ def _model(elements=ELEMENTS, seed=0, descriptor=None, hidden=(7, 5)):
         elements=elements,
         descriptor=descriptor,
         hidden=hidden,
-        weights=weights + generator.normal(0, 0.1, weights.shape),
+        weights=weights + generator.normal(0, 0.3, weights.shape),
         center=generator.uniform(0, 1, table),
         scale=generator.uniform(0.5, 2, table),
         offsets=generator.uniform(-5, -3, len(elements)),

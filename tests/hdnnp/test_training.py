@@ -5,7 +5,7 @@ import pytest
 import torch
 from ase.io import read
 
-from kmde_fw.config import THESIS, Descriptor, Network, Training
+from kmde_fw.config import Descriptor, Network, Training
 from kmde_fw.errors import ModelError
 from kmde_fw.hdnnp import energy_errors, force_rmse, train
 from kmde_fw.hdnnp import training as training_module
@@ -217,12 +217,11 @@ def test_bad_data_is_a_sentence(copper_gold):
 def test_first_figures_of_al_fe_pt():
     """Energies of the thesis's target are off by one constant, which its train set leaves open; forces are learned."""
     train_data, target = read_labelled(DATA / "train.extxyz"), read_labelled(DATA / "target.extxyz", "::5")
-    settings = Training(**{**THESIS["training"], "max_closures": 60})
-    model, _ = train(train_data, ("Al", "Fe", "Pt"), Descriptor(), Network(), settings, 0)
+    model, _ = train(train_data, ("Al", "Fe", "Pt"), Descriptor(), Network(), Training(max_closures=60), 0)
     predictions = [model.predict(x.structure) for x in target]
     errors = energy_errors(
         [p.energy for p in predictions], [x.energy for x in target], [len(x.structure) for x in target]
     )
     assert -60 < errors.bias < -20
     assert errors.scatter < 2
-    assert force_rmse([p.forces for p in predictions], [x.forces for x in target]) < 0.5
+    assert force_rmse([p.forces for p in predictions], [x.forces for x in target]) < 0.1

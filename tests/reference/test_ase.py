@@ -1,6 +1,5 @@
 """The reference `ase`: set-up, labels, refusals, failures."""
 
-import json
 import os
 import subprocess
 import sys
@@ -18,7 +17,6 @@ from kmde_fw.errors import EngineError
 from kmde_fw.inputs import read_labelled
 from kmde_fw.records import Structure, content_hash
 from kmde_fw.reference import make_engine
-from kmde_fw.reference.base import LabelResult
 
 SHIPPED = Path(__file__).parents[2] / "fw_specs"
 
@@ -141,13 +139,11 @@ def test_an_element_that_the_calculator_does_not_know_fails_with_its_words():
     assert "No EMT-potential for Fe" in result.reason
 
 
-def test_documents_hold_plain_types_and_no_nan(odd, tmp_path):
-    document = emt().label(copper(), tmp_path).to_document()
-    assert json.loads(json.dumps(document, allow_nan=False)) == document
-    assert document["run_directory"] == str(tmp_path)
-    assert document["corrections"] == []
-    assert odd("nan").label(copper()).to_document()["forces"] is None
-    assert LabelResult("failed", energy=float("nan")).to_document()["energy"] is None
+def test_the_run_directory_is_handed_to_the_calculator(odd, tmp_path):
+    engine = odd()
+    assert engine.label(copper(), tmp_path).run_directory == str(tmp_path)
+    assert engine.calculator.directory == str(tmp_path)
+    assert engine.label(copper()).run_directory == ""
 
 
 # level of theory ------------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 import datetime
 import threading
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 
 import kmde_fw
 from kmde_fw.errors import StoreError
-from kmde_fw.records import SCHEMA_VERSION, Labelled, Structure
+from kmde_fw.records import SCHEMA_VERSION, Labelled, LabelResult, Structure
 from kmde_fw.store import COLLECTIONS, Store, contents, plain
 
 
@@ -18,18 +17,10 @@ def structure(a=4.0, species=("Al", "Fe")):
     return Structure(species, a * np.eye(3), np.array([[0.0, 0.0, 0.0], [a / 2, a / 2, a / 2]]), name=f"a={a}")
 
 
-@dataclass
-class LabelResult:
-    state: str = "accepted"
-    reason: str = ""
-    energy: float | None = -7.5
-    forces: np.ndarray | None = field(default_factory=lambda: np.arange(6.0).reshape(2, 3))
-    stress: np.ndarray | None = None
-    corrections: list = field(default_factory=list)
-    run_directory: Path = Path("/scratch/run")
-    seconds: float = 1.5
-    host: str = "node7"
-    versions: dict = field(default_factory=lambda: {"ase": "3"})
+def label_result(**changes):
+    """An accepted label of `structure()`."""
+    given = {"energy": -7.5, "forces": np.arange(6.0).reshape(2, 3), "host": "node7", "versions": {"ase": "3"}}
+    return LabelResult(**{"state": "accepted", "run_directory": "/scratch/run", **given, **changes})
 
 
 LEVEL = {"engine": "ase", "calculator": "emt"}
@@ -260,7 +251,7 @@ def test_computed_labels(store):
     one = structure()
     store.put_structures([one], "surrogate")
     key = store.label_id(one.id, "level")
-    failed = LabelResult(state="failed", reason="it crashed", energy=np.nan, forces=np.full((2, 3), np.nan))
+    failed = label_result(state="failed", reason="it crashed", energy=np.nan, forces=np.full((2, 3), np.nan))
     stored = store.put_label(one.id, LEVEL, "level", failed)
     assert stored["_id"] == key
     assert (stored["state"], stored["reason"], stored["energy"], stored["forces"]) == (
@@ -273,12 +264,12 @@ def test_computed_labels(store):
         store.get_labelled([key])
 
     accepted = store.put_label(
-        one.id, LEVEL, "level", LabelResult(stress=np.arange(6.0), corrections=[{"error": "zbrent"}])
+        one.id, LEVEL, "level", label_result(stress=np.arange(6.0), corrections=[{"error": "zbrent"}])
     )
     assert (accepted["state"], accepted["engine"], accepted["host"]) == ("accepted", "ase", "node7")
     assert accepted["corrections"] == [{"error": "zbrent"}]
     assert accepted["run_directory"] == "/scratch/run"
-    again = store.put_label(one.id, LEVEL, "level", LabelResult(energy=99.0))
+    again = store.put_label(one.id, LEVEL, "level", label_result(energy=99.0))
     assert again["energy"] == -7.5
     again = store.put_label(one.id, LEVEL, "level", failed)
     assert again["state"] == "accepted"
@@ -293,9 +284,9 @@ def test_computed_labels(store):
 
 def test_an_accepted_label_has_numbers(store):
     with pytest.raises(StoreError, match="accepted without energy and forces"):
-        store.put_label("s", LEVEL, "level", LabelResult(forces=None))
+        store.put_label("s", LEVEL, "level", label_result(forces=None))
     with pytest.raises(StoreError, match=r"energy is nan"):
-        store.put_label("s", LEVEL, "level", LabelResult(energy=np.nan))
+        store.put_label("s", LEVEL, "level", label_result(energy=np.nan))
     assert store.count("labels") == 0
 
 

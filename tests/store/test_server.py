@@ -23,10 +23,16 @@ LOOPBACK = "127.0.0.1"
 
 @pytest.fixture
 def directory(tmp_path):
-    """A data directory; whatever runs on it is stopped at the end."""
+    """A data directory; whatever runs on it is ended at the end, by a kill, which is quicker than to stop it."""
     path = tmp_path / "db"
     yield path
-    server.stop(path)
+    kill(path)
+
+
+def kill(directory):
+    running = server.find(directory)
+    if running is not None:
+        os.kill(running.pid, signal.SIGKILL)
 
 
 def test_start_find_stop(directory, free_port):
@@ -88,7 +94,8 @@ def test_loopback_only(directory, host):
     assert not directory.exists()
 
 
-def test_port_of_another_program(directory):
+def test_port_of_another_program(directory, monkeypatch):
+    monkeypatch.setattr(server, "BUSY_PATIENCE", 0.1)
     with socket.create_server((LOOPBACK, 0)) as listener:
         port = listener.getsockname()[1]
         with pytest.raises(ServerError, match=f"port {port} .* in use by another program"):
@@ -96,7 +103,8 @@ def test_port_of_another_program(directory):
     assert server.find(directory) is None
 
 
-def test_port_of_another_server(directory, free_port, tmp_path):
+def test_port_of_another_server(directory, free_port, tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "BUSY_PATIENCE", 0.1)
     other, _ = server.start(tmp_path / "other", LOOPBACK, free_port())
     try:
         with pytest.raises(ServerError, match=f"port {other.port} .* in use by a MongoDB server"):
@@ -107,7 +115,7 @@ def test_port_of_another_server(directory, free_port, tmp_path):
         with pytest.raises(ServerError, match=rf"in use by another server, process {other.pid}: stop that one"):
             server.start(directory, LOOPBACK, free_port())
     finally:
-        server.stop(tmp_path / "other")
+        kill(tmp_path / "other")
 
 
 def test_a_directory_that_cannot_be(tmp_path, free_port):
@@ -177,7 +185,7 @@ def test_acknowledged_writes_survive_a_kill(directory, free_port):
     port = free_port()
     uri = f"mongodb://{LOOPBACK}:{port}/?{server.URI_OPTIONS}"
     acknowledged = 0
-    for _ in range(3):
+    for _ in range(2):
         process, is_new = server.start(directory, LOOPBACK, port)
         assert is_new
         with pymongo.MongoClient(uri) as client:
@@ -186,4 +194,4 @@ def test_acknowledged_writes_survive_a_kill(directory, free_port):
             assert written in (list(range(acknowledged)), list(range(acknowledged + 1)))
             threading.Timer(0.3, os.kill, (process.pid, signal.SIGKILL)).start()
             acknowledged = insert_until_it_fails(client["test"]["written"], len(written))
-    assert acknowledged > 40
+    assert acknowledged > 20

@@ -43,10 +43,3 @@ def test_fireworks_without_their_counter(launchpad):
     launchpad.fw_id_assigner.delete_many({})
     with pytest.raises(StoreError, match="has fireworks but not FireWorks' counter"):
         ensure_initialised(launchpad)
-
-
-def test_down(tmp_path, free_port):
-    path = tmp_path / "launchpad.yaml"
-    path.write_text(f"host: mongodb://127.0.0.1:{free_port()}\nname: d\nuri_mode: true\n")
-    with pytest.raises(StoreError, match="no database server answers"):
-        open_launchpad(read_launchpad(path))

@@ -1,0 +1,43 @@
+"""Every file in fw_specs does what it says: campaigns validate, workflows load as FireWorks workflows."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from fireworks import Workflow
+
+from kmde_fw.config import campaign_path
+from kmde_fw.workflows.prepare import prepare
+from kmde_fw.workflows.start import workflow_yaml
+
+SPECS = Path(__file__).parent.parent / "fw_specs"
+WORKFLOWS = sorted(SPECS.glob("*.yaml"))
+CAMPAIGNS = sorted(SPECS.glob("*/campaign.yaml"))
+
+
+def test_there_are_some():
+    assert [path.stem for path in WORKFLOWS] == ["al_fe_pt", "cu_au"]
+    assert [path.parent.name for path in CAMPAIGNS] == ["al_fe_pt", "cu_au"]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_workflow_loads_and_is_what_submit_writes(path: Path):
+    workflow = Workflow.from_file(str(path))
+    assert [fw.spec["kmde"]["step"] for fw in workflow.fws] == ["StartCampaign", "Finish"]
+    assert all(fw.spec["_category"] == "kmde_cpu" for fw in workflow.fws)
+    assert path.read_text() == workflow_yaml(path.stem, Path(f"fw_specs/{path.stem}/campaign.yaml"))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_kmde_takes_a_workflow_for_its_campaign(path: Path):
+    assert campaign_path(path) == SPECS / path.stem / "campaign.yaml"
+
+
+@pytest.mark.parametrize("path", CAMPAIGNS, ids=lambda path: path.parent.name)
+def test_campaign_can_be_submitted(path: Path):
+    if yaml.safe_load(path.read_text())["reference"]["calculator"] == "sevennet":
+        pytest.importorskip("sevenn")
+    prepared = prepare(path)
+    assert prepared.settings.name == path.parent.name
+    assert prepared.target_labels is not None
+    assert prepared.remarks == []

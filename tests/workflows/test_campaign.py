@@ -1,0 +1,220 @@
+"""A campaign through real processes against the real server: lpad and two rlaunch at once, and the same by kmde run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kmde_fw.hdnnp.model_file import from_bytes
+from kmde_fw.store import COLLECTIONS, Store, read_launchpad
+from kmde_fw.workflows.cycle import may_spawn
+from kmde_fw.workflows.launchpad import ensure_initialised, open_launchpad
+from kmde_fw.workflows.start import workflow_yaml
+
+CU_AU = Path(__file__).parent.parent.parent / "fw_specs" / "cu_au"
+BIN = Path(sys.executable).parent
+
+
+def write_campaign(folder: Path, **changes: Any) -> Path:
+    """A copy of the Cu-Au campaign, smaller, with changes laid over its sections."""
+    shutil.copytree(CU_AU, folder, dirs_exist_ok=True)
+    data = yaml.safe_load((CU_AU / "campaign.yaml").read_text())
+    data["training"] = {"max_closures": 30, "seeds": [0, 1]}
+    data["network"] = {"hidden": [8]}
+    data["design"]["candidates"] = 400
+    for key, value in changes.items():
+        data[key] = {**data[key], **value} if isinstance(value, dict) and isinstance(data.get(key), dict) else value
+    path = folder / "campaign.yaml"
+    path.write_text(yaml.safe_dump(data))
+    return path
+
+
+def call(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """A command of this environment."""
+    command = [str(BIN / str(words[0])), *map(str, words[1:])]
+    return subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, timeout=240, env={**os.environ, "NO_COLOR": "1"}
+    )
+
+
+def picks(store: Store, name: str = "cu_au") -> list[str]:
+    """Structure ids of the picks, cycle by cycle."""
+    return [
+        c["structure_id"] for s in store.find("selections", {"campaign": name}) for slot in s["slots"] for c in slot[:1]
+    ]
+
+
+@pytest.fixture(scope="module")
+def by_hand(tmp_path_factory, client, mongo_uri):
+    """The campaign run by `lpad add` and two `rlaunch rapidfire` at once; the folder and its store."""
+    folder = tmp_path_factory.mktemp("by_hand")
+    launchpad = folder / "launchpad.yaml"
+    launchpad.write_text(yaml.safe_dump({"host": mongo_uri, "name": "kmde_test_by_hand", "uri_mode": True}))
+    client.drop_database("kmde_test_by_hand")
+    write_campaign(folder)
+    (folder / "workflow.yaml").write_text(workflow_yaml("cu_au", Path("campaign.yaml")))
+    pad = open_launchpad(read_launchpad(launchpad))
+    ensure_initialised(pad)
+    pad.connection.close()
+    added = call("lpad", "-l", launchpad, "add", "workflow.yaml", cwd=folder)
+    assert added.returncode == 0, added.stderr
+    rockets = [
+        subprocess.Popen(
+            [str(BIN / "rlaunch"), "-l", str(launchpad), "rapidfire", "--sleep", "1"],
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    for rocket in rockets:
+        _, errors = rocket.communicate(timeout=240)
+        assert rocket.returncode == 0, errors
+    yield folder, Store(client["kmde_test_by_hand"])
+    client.drop_database("kmde_test_by_hand")
+
+
+def test_every_firework_ran_exactly_once(by_hand):
+    _, store = by_hand
+    fireworks = list(store.database["fireworks"].find())
+    assert {fw["state"] for fw in fireworks} == {"COMPLETED"}
+    assert all(len(fw["launches"]) == 1 and not fw["archived_launches"] for fw in fireworks)
+    steps = [(fw["spec"]["kmde"].get("cycle"), fw["spec"]["kmde"]["step"]) for fw in fireworks]
+    one_cycle = ["Generate"] * 2 + ["Select", "Label"] + ["Train"] * 2 + ["Analyse", "Evaluate", "Advance"]
+    expected = [(None, "StartCampaign"), (None, "Finish"), *((0, step) for step in one_cycle[4:])]
+    expected += [(cycle, step) for cycle in (1, 2) for step in one_cycle]
+    assert sorted(steps, key=str) == sorted(expected, key=str)
+
+
+def test_both_rockets_had_work(by_hand):
+    _, store = by_hand
+    names = {launch["host"] + str(launch["launch_dir"]) for launch in store.database["launches"].find()}
+    assert len(names) > 2
+
+
+def test_documents_tell_the_whole_campaign(by_hand):
+    _, store = by_hand
+    campaign = store.campaign("cu_au")
+    assert campaign["state"] == "finished"
+    assert campaign["reason"].startswith("the budget of 2 surrogates is spent")
+    assert campaign["config"]["design"]["candidates"] == 400
+    assert campaign["config"]["analysis"]["n_motifs"] == 20, "defaults are part of the resolved configuration"
+    assert store.find("progress") == []
+    cycles = store.cycles("cu_au")
+    assert [cycle["cycle"] for cycle in cycles] == [0, 1, 2]
+    assert [len(cycle["train_labels"]) for cycle in cycles] == [9, 10, 11]
+    assert [cycle["stop"] for cycle in cycles] == [False, False, True]
+    counts = {
+        name: store.count(name) for name in ("analyses", "evaluations", "selections", "shards", "outcomes", "models")
+    }
+    assert counts == {"analyses": 3, "evaluations": 3, "selections": 2, "shards": 4, "outcomes": 2, "models": 6}
+    for cycle in cycles:
+        for model_id in cycle["models"]:
+            model = store.get("models", model_id)
+            assert model["train_labels"] == cycle["train_labels"]
+            assert from_bytes(store.get_blob(model["weights"]["sha256"])).elements == ("Au", "Cu")
+        for key in ("energy_rmse", "energy_bias", "energy_scatter", "force_rmse"):
+            assert cycle["metrics"]["target"][key]["mean"] == pytest.approx(
+                sum(row["target"][key] for row in store.get("evaluations", cycle["_id"])["rows"]) / 2
+            )
+
+
+def test_a_surrogate_leads_back_to_outlier_atoms(by_hand):
+    """Label -> pick -> recipe and terms of its score -> motifs -> outlier atoms -> what these exceed."""
+    _, store = by_hand
+    outcome = store.outcomes("cu_au", 1)[0]
+    label = store.get("labels", outcome["label_id"])
+    assert label["state"] == "accepted"
+    assert label["level"]["calculator"] == "ase.calculators.emt.EMT"
+    pick = store.get("selections", "cu_au/001")["slots"][0][0]
+    assert pick["structure_id"] == label["structure_id"]
+    assert pick["score"] == pytest.approx(pick["motif_score"] - pick["distance_penalty"] - pick["energy_penalty"])
+    (candidate,) = store.find("candidates", {"campaign": "cu_au", "cycle": 1, "structure_id": label["structure_id"]})
+    assert candidate["outcome"] == "picked"
+    assert candidate["recipe"]["crystal"] in candidate["description"]
+    best = store.motifs("cu_au", 0)[0]
+    atoms = {(o["structure"], o["atom"]) for o in store.get("analyses", "cu_au/000")["outliers"]}
+    assert best["rank"] == 0
+    assert best["atoms"]
+    assert {tuple(atom) for atom in best["atoms"]} <= atoms
+
+
+def snapshot(store: Store) -> dict[str, list[dict[str, Any]]]:
+    """Every document of ours."""
+    return {name: store.find(name) for name in sorted(COLLECTIONS) if name != "progress"}
+
+
+def test_a_repeated_firetask_writes_nothing_twice(by_hand):
+    folder, store = by_hand
+    pad = open_launchpad(read_launchpad(folder / "launchpad.yaml"))
+    before, n_fireworks = snapshot(store), pad.get_fw_ids(count_only=True)
+    for fw_id in pad.get_fw_ids():
+        firework = pad.get_fw_by_id(fw_id)
+        (task,) = firework.tasks
+        if "campaign_file" in task:
+            task["campaign_file"] = str(folder / "campaign.yaml")
+        task.launchpad, task.fw_id = pad, fw_id
+        action = task.run_task(firework.spec)
+        assert action is None or not (action.detours or action.additions), firework.name
+    assert snapshot(store) == {**before, "campaigns": snapshot(store)["campaigns"]}
+    assert [c["state"] for c in store.find("campaigns")] == ["finished"]
+    assert pad.get_fw_ids(count_only=True) == n_fireworks
+    pad.connection.close()
+
+
+def test_advance_may_be_repeated_until_its_fireworks_are_there(by_hand):
+    """It died after its claim and before FireWorks had the next cycle: the same firework may go on, another may not."""
+    folder, store = by_hand
+    pad = open_launchpad(read_launchpad(folder / "launchpad.yaml"))
+    assert may_spawn(store, pad, "other", 1, owner="firework 7")
+    assert may_spawn(store, pad, "other", 1, owner="firework 7")
+    assert not may_spawn(store, pad, "other", 1, owner="firework 8")
+    assert not may_spawn(store, pad, "cu_au", 1, owner=store.get("claims", "cu_au/001/spawn")["owner"])
+    pad.connection.close()
+
+
+def test_kmde_run_gives_the_same_picks_and_continues_or_says_finished(by_hand, launchpad_file, store, tmp_path):
+    write_campaign(tmp_path / "c")
+    words = ("kmde", "run", tmp_path / "c" / "campaign.yaml", "-l", launchpad_file, "--workers", "2")
+    first = call(*words, cwd=tmp_path)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "cycle 2 closed" in first.stdout
+    assert "look next" in first.stdout
+    assert picks(store) == picks(by_hand[1])
+    assert len(picks(store)) == 2
+    n_fireworks = store.database["fireworks"].count_documents({})
+    again = call(*words, cwd=tmp_path)
+    assert again.returncode == 0
+    assert "is finished" in again.stdout
+    assert store.database["fireworks"].count_documents({}) == n_fireworks
+
+    # the same labels are there: another campaign on them computes nothing anew
+    labels = store.count("labels")
+    write_campaign(tmp_path / "d", name="cu_au_again")
+    third = call("kmde", "run", tmp_path / "d" / "campaign.yaml", "-l", launchpad_file, cwd=tmp_path)
+    assert third.returncode == 0, third.stderr
+    assert picks(store, "cu_au_again") == picks(store)
+    assert store.count("labels") == labels
+
+    status = call("kmde", "status", "-l", launchpad_file, "--json", cwd=tmp_path)
+    rows = json.loads(status.stdout)
+    assert [row["campaign"] for row in rows] == ["cu_au", "cu_au_again"]
+    assert rows[0]["last"]["n_surrogates"] == 2
+    one = json.loads(call("kmde", "status", "cu_au", "-l", launchpad_file, "--json", cwd=tmp_path).stdout)
+    evaluation = store.get("evaluations", "cu_au/002")
+    assert one["cycles"][2]["energy_rmse"] == evaluation["metrics"]["target"]["energy_rmse"]["mean"]
+    assert "budget" in one["reason"]
+
+    taken = write_campaign(tmp_path / "e", design={"candidates": 300})
+    refused = call("kmde", "submit", taken, "-l", launchpad_file, cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "is taken" in refused.stderr
