@@ -25,7 +25,8 @@ class CompositionGap:
     rank: number of independent train compositions; residual: ‖target rows outside‖ / ‖target rows‖ (Frobenius norm of
     the per-atom rows), 0 when closed; directions: orthonormal missing directions in element space, the widest first,
     each with its largest component positive; weights: the part of the squared residual along each, sum 1;
-    absent: columns (elements) that the target has and train has not. Closed: no directions, no weights.
+    absent: columns (elements) that the target has and train has not; host: unit vector of the target's mean
+    composition without its missing part. Closed: no directions, no weights, no host.
     """
 
     rank: int
@@ -33,6 +34,7 @@ class CompositionGap:
     directions: tuple[tuple[float, ...], ...] = ()
     weights: tuple[float, ...] = ()
     absent: tuple[int, ...] = ()
+    host: tuple[float, ...] = ()
 
     @property
     def open(self) -> bool:
@@ -47,12 +49,12 @@ class CompositionGap:
     def closure(self, counts: np.ndarray | Sequence[float]) -> float:
         """How much a structure with these element counts (n_elements,) would close the gap, in [0, 1]; 0 when closed.
 
-        The product of two fractions. Added as a row, the structure removes the squared residual along its own
-        component outside the train row space (all of it when one direction is missing): the first fraction. The second
-        is the squared share of its row that this component is: a composition almost inside the row space fixes the
-        offset in principle, but through a small difference of large numbers. With directions d of weight w and the
-        row c the product is Σ w (d·c)² / c·c; for one missing direction, cos² of the angle between it and c.
-        For a train set of dilute Pt, pure Pt thus counts 1, FePt 1/2, pure Fe 1/10 000.
+        Two parts of a composition row c are needed: the missing directions d (of weights w), or it closes nothing, and
+        the target's other elements, `host` h, because an energy per element is worth something only among the
+        neighbours that the target has. With the squared shares of the two, s_d = Σ w (d·c)² / c·c and
+        s_h = (h·c)² / c·c, the measure is 4 s_d s_h: 1 for equal parts of both. A composition almost inside the train
+        row space counts little: it fixes the offset through a small difference of large numbers. For dilute Pt in
+        Al3Fe, AlPt counts 0.9, AlPt2 0.6, Al2FePt 0.5, FePt 0.1, and pure Pt, pure Fe and Al3Fe less than 0.002.
         """
         return float(self.closures(np.asarray(counts, dtype=float)[None, :])[0])
 
@@ -61,8 +63,10 @@ class CompositionGap:
         rows = np.asarray(counts, dtype=float)
         if self.closed:
             return np.zeros(len(rows))
-        along = (rows @ np.array(self.directions).T) ** 2 @ np.array(self.weights)
-        return np.clip(along / (rows**2).sum(axis=1), 0.0, 1.0)
+        rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        missing = (rows @ np.array(self.directions).T) ** 2 @ np.array(self.weights)
+        hosted = (rows @ np.array(self.host)) ** 2
+        return np.clip(4.0 * missing * hosted, 0.0, 1.0)
 
     def describe(self, elements: Sequence[str]) -> str:
         """One sentence for people; `elements` are the columns' names."""
@@ -88,6 +92,7 @@ class CompositionGap:
             "directions": [list(direction) for direction in self.directions],
             "weights": list(self.weights),
             "absent": list(self.absent),
+            "host": list(self.host),
         }
 
     @classmethod
@@ -99,6 +104,7 @@ class CompositionGap:
             directions=tuple(tuple(direction) for direction in document["directions"]),
             weights=tuple(document["weights"]),
             absent=tuple(document["absent"]),
+            host=tuple(document["host"]),
         )
 
 
@@ -122,9 +128,11 @@ def composition_gap(train_counts: np.ndarray, target_counts: np.ndarray) -> Comp
     _, singular, directions = np.linalg.svd(outside, full_matrices=False)
     keep = singular > TOLERANCE * np.linalg.norm(target)
     weights = singular[keep] ** 2 / (singular[keep] ** 2).sum()
+    inside = target.mean(axis=0) @ (np.eye(target.shape[1]) - directions[keep].T @ directions[keep])
     return CompositionGap(
         rank=rank,
         residual=residual,
+        host=tuple((inside / max(float(np.linalg.norm(inside)), TOLERANCE)).tolist()),
         directions=tuple(tuple((d * np.sign(d[np.abs(d).argmax()])).tolist()) for d in directions[keep]),
         weights=tuple(weights.tolist()),
         absent=tuple(absent.tolist()),

@@ -56,27 +56,35 @@ def test_rank_does_not_see_rounding_or_repetition():
     assert gap([[10_000, 0]], [[9_999, 1]]).open
 
 
-def test_closure_prefers_what_is_missing():
+def test_closure_prefers_what_is_missing_among_the_target_s_elements():
     thesis = gap(TRAIN, TARGET)
-    platinum, alloy, iron = (thesis.closure(c) for c in ([0, 0, 4], [0, 1, 1], [0, 1, 0]))
-    assert platinum == pytest.approx(1, abs=1e-3)
-    assert alloy == pytest.approx((50 / 101) ** 2 * 2, abs=1e-3)  # cos² between (0, 1, 1) and the normal
-    assert iron == pytest.approx(1e-4, rel=0.05)
+    host = np.array([155.5, 47.5]) / np.hypot(
+        155.5, 47.5
+    )  # Al and Fe of the target; the missing direction is almost Pt
+    np.testing.assert_allclose(thesis.host, [*host, 0.02], atol=0.01)
+    rows = {"AlPt": (1, 0, 1), "FePt": (0, 1, 1), "Al2FePt": (2, 1, 1), "Al3Fe": (3, 1, 0), "Pt": (0, 0, 4)}
+    closures = dict(zip(rows, thesis.closures(np.array(list(rows.values()))), strict=True))
+    # by hand: 4 × squared share of Pt × squared share along the host
+    assert closures["AlPt"] == pytest.approx(4 / 2 * host[0] ** 2 / 2, abs=0.03)
+    assert closures["FePt"] == pytest.approx(4 / 2 * host[1] ** 2 / 2, abs=0.03)
+    assert closures["Al2FePt"] == pytest.approx(4 / 6 * (2 * host[0] + host[1]) ** 2 / 6, abs=0.03)
+    assert closures["Al3Fe"] == pytest.approx(0, abs=2e-3)
+    assert closures["Pt"] == pytest.approx(0, abs=2e-3)
     assert thesis.closure(TRAIN[0]) == pytest.approx(0, abs=1e-12)
-    np.testing.assert_allclose(thesis.closures(np.array([[0, 0, 4], [0, 1, 1], [0, 1, 0]])), [platinum, alloy, iron])
+    assert thesis.closure([1, 0, 1]) == closures["AlPt"]
 
 
 def test_closure_with_two_missing_elements():
-    # both are missing, and always together: half of each closes everything, one alone half
+    # both are missing, and always together
     together = gap([[1, 0, 0]], [[2, 1, 1]])
-    assert together.closure([0, 1, 1]) == pytest.approx(1)
-    assert together.closure([0, 1, 0]) == pytest.approx(1 / 2)
-    assert together.closure([0, 1, -1]) == pytest.approx(0)  # across the gap: no use
+    assert together.closure([2, 1, 1]) == pytest.approx(4 * 2 / 6 * 4 / 6)
+    assert together.closure([1, 1, 0]) == pytest.approx(4 * 1 / 4 * 1 / 2)
+    assert together.closure([1, 1, -1]) == pytest.approx(0)  # across the gap: no use
     # missing in different structures: either closes its half
     apart = gap([[1, 0, 0]], [[1, 1, 0], [1, 0, 1]])
     assert len(apart.directions) == 2
     assert sum(apart.weights) == pytest.approx(1)
-    assert apart.closure([0, 1, 0]) == pytest.approx(1 / 2)
+    assert apart.closure([1, 1, 0]) == pytest.approx(4 * 1 / 4 * 1 / 2)
     assert apart.closure([1, 0, 0]) == pytest.approx(0)
 
 
