@@ -84,10 +84,11 @@ class Training(Section):
     line_search: Literal["strong_wolfe", "none"] = Field("strong_wolfe", description="step length of L-BFGS")
     learning_rate: Positive = Field(1.0, description="of L-BFGS: the first trial step, or the step without line search")
     history: PositiveInt = Field(100, description="corrections that L-BFGS remembers")
-    energy_loss: Literal["per_atom", "total"] = Field("per_atom", description="energy of the loss")
-    # 100: 1 meV/atom counts as much as 10 meV/Å; with 1, forces alone are learned and energies stay at their offsets
-    energy_weight: NonNegative = Field(100.0, description="α")
-    force_weight: NonNegative = Field(1.0, description="β")
+    energy_loss: Literal["per_atom", "total"] = Field("per_atom", description="of the energies per atom or per cell")
+    # the thesis has 1, for energies of whole cells. Energies per atom are small: with 100, 1 meV/atom counts as much as
+    # 10 meV/Å; with 1, forces alone are learned and energies stay at their offsets, off by 2 to 3 meV/atom
+    energy_weight: NonNegative = Field(100.0, description="α, of the mean squared energy error")
+    force_weight: NonNegative = Field(1.0, description="β, of the mean squared force error")
     threads: PositiveInt = Field(1, description="CPU threads of one training")
 
 
@@ -162,7 +163,7 @@ class AseReference(Section):
     engine: Literal["ase"] = "ase"
     calculator: str = Field(description="a short name (emt, lj, sevennet, ...) or module.Class of an ASE calculator")
     arguments: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the calculator")
-    domain: Domain = Field(default_factory=Domain)
+    domain: Domain = Field(Domain(), description="where it can be trusted")
 
 
 class Campaign(Section):
@@ -202,23 +203,35 @@ class Campaign(Section):
         return max(0, min(self.design.picks_per_cycle, self.stop.max_surrogates - n_surrogates))
 
 
-#: what the thesis did, wherever that differs from our defaults
+#: what the thesis did; spelt out in full, so that a change of our defaults does not change the preset
 THESIS: dict[str, Any] = {
+    "descriptor": Descriptor().model_dump(),
+    "network": {"hidden": [60, 60]},
     "training": {
+        "seeds": [0, 1, 2, 3, 4],
+        # "200 iterations" read as 200 closures
         "max_closures": 200,
+        # 10 steps without improvement, of torch's 20 iterations each; waiting for 10 iterations stops at chance
+        "patience": 200,
+        "validation_fraction": 0.1,
         "line_search": "none",
         "learning_rate": 0.1,
+        "history": 100,
         "energy_loss": "total",
         "energy_weight": 1.0,
-        # the thesis waits for 10 steps, of torch's 20 iterations each; waiting for 10 iterations stops at chance
-        "patience": 200,
+        "force_weight": 1.0,
     },
+    "analysis": {"motif_measure": "density", "n_motifs": 20, "outlier_tolerance": 1e-6},
     "design": {
+        "strategy": "key_motif",
         "selection": "top",
         "composition": "ignore",
+        "picks_per_cycle": 1,
+        "prototypes": list(PROTOTYPES),
         "lattice_scan": "constants",
+        "constant_range": [2.5, 7.0],
     },
-    "stop": {"max_surrogates": 10, "plateau_cycles": None},
+    "stop": {"max_surrogates": 10, "zero_outliers": False, "plateau_cycles": None},
 }
 
 

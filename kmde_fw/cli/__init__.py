@@ -11,7 +11,7 @@ from kmde_fw.errors import KmdeError
 
 def build_app() -> typer.Typer:
     """The command line, its commands imported only now."""
-    from kmde_fw.cli import data, db, init, plan, run, schema, status, submit, validate, work
+    from kmde_fw.cli import data, db, export, init, plan, run, schema, status, submit, validate, work
 
     app = typer.Typer(
         no_args_is_help=True,
@@ -26,6 +26,7 @@ def build_app() -> typer.Typer:
     app.command("run")(run.run)
     app.command("work")(work.work)
     app.command("status")(status.status)
+    app.command("export")(export.export)
     app.command("schema")(schema.schema)
     app.command("make-data")(data.make_data)
     app.add_typer(db.app, name="db")

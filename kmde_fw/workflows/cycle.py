@@ -10,6 +10,7 @@ as the campaign lives, and `rlaunch rapidfire` in another shell knows that there
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from fireworks import Firework, FWAction, LaunchPad, Workflow
@@ -26,6 +27,9 @@ from kmde_fw.firetasks.select import Select
 from kmde_fw.firetasks.train import Train
 from kmde_fw.records import cycle_key
 from kmde_fw.store import Store
+
+#: how long an owner has between its claim to spawn a cycle and the cycle's fireworks
+CLAIM_SECONDS = 60.0
 
 
 def cycle_fireworks(campaign: dict[str, Any], cycle: int, n_surrogates: int = 0) -> list[Firework]:
@@ -59,12 +63,20 @@ def campaign_workflow(campaign: dict[str, Any]) -> Workflow:
 def may_spawn(store: Store, launchpad: LaunchPad, campaign: str, cycle: int, owner: str) -> bool:
     """True for exactly one owner of (campaign, cycle), and only until its fireworks are in the LaunchPad.
 
-    An owner that died before it handed its fireworks over may ask again; one that finished may not spawn twice.
+    An owner that died before it handed its fireworks over may ask again (a firework does, when it is rerun), and after
+    CLAIM_SECONDS somebody else may (another `kmde submit`, or a new firework after an `lpad reset`).
     """
-    if not store.claim(cycle_key(campaign, cycle, "spawn"), owner):
-        return False
+    key = cycle_key(campaign, cycle, "spawn")
+    owned = store.claim(key, owner)
     query = {"spec.kmde.campaign": campaign, "spec.kmde.cycle": cycle, "spec.kmde.step": "Advance"}
-    return not launchpad.get_fw_ids(query, limit=1)
+    if launchpad.get_fw_ids(query, limit=1):
+        return False
+    if owned:
+        return True
+    claim = store.get("claims", key)
+    if claim is None or (datetime.now(UTC) - claim["created"]).total_seconds() < CLAIM_SECONDS:
+        return False
+    return store.takeover(key, claim["owner"], owner)
 
 
 @explicit_serialize
@@ -117,6 +129,7 @@ def _summary(view: CampaignView, cycle: int) -> CycleSummary:
 def _cycle_document(view: CampaignView, summary: CycleSummary, stop: bool, reason: str) -> dict[str, Any]:
     evaluation = view.required("evaluations", view.cycle)
     label_ids, _ = view.train_set()
+    before = view.required("cycles", view.cycle - 1) if view.cycle else view.document
     return {
         "_id": cycle_key(view.name, view.cycle),
         "campaign": view.name,
@@ -130,4 +143,5 @@ def _cycle_document(view: CampaignView, summary: CycleSummary, stop: bool, reaso
         "metrics": evaluation["metrics"],
         "stop": stop,
         "reason": reason,
+        "seconds": (datetime.now(UTC) - before["created"]).total_seconds(),
     }

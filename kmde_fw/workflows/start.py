@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,7 +23,7 @@ def submit(launchpad: LaunchPad, prepared: Prepared) -> bool:
     store = Store(launchpad.db)
     register(store, prepared)
     name = prepared.settings.name
-    if not may_spawn(store, launchpad, name, 0, owner="submit"):
+    if not may_spawn(store, launchpad, name, 0, owner=f"submit {socket.gethostname()} {os.getpid()}"):
         return False
     launchpad.add_wf(campaign_workflow(store.campaign(name)))
     return True

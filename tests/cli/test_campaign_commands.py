@@ -84,16 +84,16 @@ def test_validate_says_what_is_there(call, folder):
     code, out, _ = call("validate", folder / "campaign.yaml", "--json")
     assert code == 0
     facts = json.loads(out)
-    assert (facts["n_train"], facts["n_target"], facts["elements"]) == (9, 6, ["Au", "Cu"])
+    assert (facts["n_train"], facts["n_target"], facts["elements"]) == (6, 6, ["Au", "Cu"])
     assert facts["config"]["training"]["patience"] > 0
 
 
 def test_plan_equals_what_the_first_cycle_finds(call, folder):
-    file = edit(folder, design={"candidates": 200, "shards": 2}, stop={"max_surrogates": 3})
+    file = edit(folder, design={"candidates": 200, "picks_per_cycle": 1}, stop={"max_surrogates": 3})
     code, out, _ = call("plan", file, "--json")
     assert code == 0
     facts = json.loads(out)
-    assert facts["outliers"]["atoms"] == 27
+    assert facts["outliers"]["atoms"] == 192
     assert facts["candidates"]["number"] == 200
     assert facts["labels_at_most"] == 3
     # cycle 0: Train, Analyse, Evaluate, Advance; three more with two shards, Select, Label; and Finish
@@ -102,7 +102,7 @@ def test_plan_equals_what_the_first_cycle_finds(call, folder):
     assert facts["first_picks"][0]["score"] >= facts["first_picks"][1]["score"] > 0
     code, out, _ = call("plan", file)
     assert code == 0
-    assert "27 target atoms" in out
+    assert "192 target atoms" in out
 
 
 def test_plan_needs_no_target_labels(folder):
@@ -113,7 +113,7 @@ def test_plan_needs_no_target_labels(folder):
     ase.io.write(path, atoms)
     file = edit(folder, design={"candidates": 100})
     assert prepare(file).target_labels is None
-    assert plan_facts(prepare(file))["outliers"]["atoms"] == 27
+    assert plan_facts(prepare(file))["outliers"]["atoms"] == 192
 
 
 def test_the_content_of_the_files_counts_and_not_their_names(folder, tmp_path):
@@ -252,7 +252,19 @@ def test_submit_writes_a_workflow_for_lpad_instead(call, folder, tmp_path):
 
 def test_every_command_explains_itself():
     app = build_app()
-    for command in ("init", "validate", "plan", "submit", "run", "work", "status", "schema", "make-data", "db"):
+    for command in (
+        "init",
+        "validate",
+        "plan",
+        "submit",
+        "run",
+        "work",
+        "status",
+        "export",
+        "schema",
+        "make-data",
+        "db",
+    ):
         result = CliRunner().invoke(app, [command, "--help"])
         assert result.exit_code == 0
         assert "Usage" in result.output

@@ -7,6 +7,7 @@ import ase.io
 import numpy as np
 import pytest
 import typer
+import yaml
 from typer.testing import CliRunner
 
 from kmde_fw.cli.data import make_data
@@ -41,8 +42,8 @@ def recipe_folder(tmp_path: Path) -> Path:
 
 def test_the_shipped_cu_au_data_come_out_again(tmp_path):
     output = run(RECIPE, "-o", tmp_path / "out")
-    assert "1 of 15: train Cu_2x2x2_0.98_d0.05: 1.8" in output
-    assert "15 structures made, 0 were there already" in output
+    assert "1 of 12: train Cu_2x2x2_0.98_d0.05: 1.8" in output
+    assert "12 structures made, 0 were there already" in output
     for name, read in (("train", read_labelled), ("target", read_target), ("host", read_labelled)):
         made, shipped = read(tmp_path / f"out/{name}.extxyz"), read(SPECS / f"cu_au/{name}.extxyz")
         assert len(made) == len(shipped)
@@ -51,6 +52,19 @@ def test_the_shipped_cu_au_data_come_out_again(tmp_path):
             assert one.structure.name == two.structure.name
             assert one.energy == pytest.approx(two.energy, abs=1e-4)
             np.testing.assert_allclose(one.structure.positions, two.structure.positions, atol=1e-3)
+
+
+def doping_recipe(tmp_path: Path, **more) -> Path:
+    """A recipe that puts Au on a Cu site of Cu3Au and relaxes, as the Al-Fe-Pt data are made."""
+    recipe = yaml.safe_load((recipe_folder(tmp_path) / "recipe.yaml").read_text())
+    recipe["sets"]["target"] = [{"host": "Cu3Au", "repeat": [2, 2, 2], "dopant": "Au"}]
+    path = tmp_path / "recipe/recipe.yaml"
+    path.write_text(yaml.safe_dump({**recipe, **more}, sort_keys=False))
+    return path
+
+
+def test_doping_and_relaxing(tmp_path):
+    run(doping_recipe(tmp_path), "-o", tmp_path / "out", "--set", "target")
     frame = ase.io.read(tmp_path / "out/target.extxyz", index=0)
     assert {k: frame.info[k] for k in ("label", "site", "dopant_index", "replaced", "role")} == {
         "label": "Cu3Au_Au@Cu1_2x2x2",
@@ -81,7 +95,7 @@ def test_what_is_there_is_kept_and_the_order_is_the_recipes(tmp_path):
 
 
 def test_shipped_folders_are_complete():
-    for folder, n in (("al_fe_pt", 40), ("cu_au", 15)):
+    for folder, n in (("al_fe_pt", 40), ("cu_au", 12)):
         before = sorted((f.name, f.stat().st_mtime_ns) for f in (SPECS / folder).iterdir())
         assert f"0 structures made, {n} were there already" in run(SPECS / folder / "recipe.yaml", "-o", SPECS / folder)
         assert sorted((f.name, f.stat().st_mtime_ns) for f in (SPECS / folder).iterdir()) == before
@@ -123,8 +137,7 @@ def test_data_of_two_recipes_do_not_mix(tmp_path):
 
 
 def test_a_relaxation_that_does_not_end_is_an_error_and_what_was_made_stays(tmp_path):
-    folder = recipe_folder(tmp_path)
-    (folder / "recipe.yaml").write_text((folder / "recipe.yaml").read_text() + "max_steps: 10\n")
+    recipe = doping_recipe(tmp_path, max_steps=10)
     with pytest.raises(EngineError, match="after 10 steps of relaxation"):
-        run(folder / "recipe.yaml", "-o", tmp_path / "out")
-    assert len(read_labelled(tmp_path / "out/train.extxyz")) == 9
+        run(recipe, "-o", tmp_path / "out")
+    assert len(read_labelled(tmp_path / "out/train.extxyz")) == 6

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ def write_campaign(folder: Path, **changes: Any) -> Path:
     data = yaml.safe_load((CU_AU / "campaign.yaml").read_text())
     data["training"] = {"max_closures": 30, "seeds": [0, 1]}
     data["network"] = {"hidden": [8]}
-    data["design"]["candidates"] = 400
+    data["design"].update(candidates=400, picks_per_cycle=1)
+    data["stop"]["max_surrogates"] = 2
     for key, value in changes.items():
         data[key] = {**data[key], **value} if isinstance(value, dict) and isinstance(data.get(key), dict) else value
     path = folder / "campaign.yaml"
@@ -111,7 +113,7 @@ def test_documents_tell_the_whole_campaign(by_hand):
     assert store.find("progress") == []
     cycles = store.cycles("cu_au")
     assert [cycle["cycle"] for cycle in cycles] == [0, 1, 2]
-    assert [len(cycle["train_labels"]) for cycle in cycles] == [9, 10, 11]
+    assert [len(cycle["train_labels"]) for cycle in cycles] == [6, 7, 8]
     assert [cycle["stop"] for cycle in cycles] == [False, False, True]
     counts = {
         name: store.count(name) for name in ("analyses", "evaluations", "selections", "shards", "outcomes", "models")
@@ -148,6 +150,20 @@ def test_a_surrogate_leads_back_to_outlier_atoms(by_hand):
     assert {tuple(atom) for atom in best["atoms"]} <= atoms
 
 
+def test_the_last_model_comes_out_as_a_file(by_hand):
+    from kmde_fw.hdnnp import HdnnpCalculator
+    from kmde_fw.inputs import read_structures
+
+    folder, store = by_hand
+    exported = call("kmde", "export", "cu_au", "-o", "model.safetensors", "-l", folder / "launchpad.yaml", cwd=folder)
+    assert exported.returncode == 0, exported.stderr
+    atoms = read_structures(folder / "target.extxyz")[0].to_atoms()
+    atoms.calc = HdnnpCalculator(folder / "model.safetensors")
+    row = store.get("evaluations", "cu_au/002")["rows"][0]
+    assert atoms.get_potential_energy() == pytest.approx(row["target_energies"][0], abs=1e-9)
+    assert atoms.calc.results["extrapolating"].any()
+
+
 def snapshot(store: Store) -> dict[str, list[dict[str, Any]]]:
     """Every document of ours."""
     return {name: store.find(name) for name in sorted(COLLECTIONS) if name != "progress"}
@@ -178,6 +194,10 @@ def test_advance_may_be_repeated_until_its_fireworks_are_there(by_hand):
     assert may_spawn(store, pad, "other", 1, owner="firework 7")
     assert may_spawn(store, pad, "other", 1, owner="firework 7")
     assert not may_spawn(store, pad, "other", 1, owner="firework 8")
+    store.database["claims"].update_one(
+        {"_id": "other/001/spawn"}, {"$set": {"created": datetime(2026, 1, 1, tzinfo=UTC)}}
+    )
+    assert may_spawn(store, pad, "other", 1, owner="firework 8"), "an owner that never spawned is not waited for"
     assert not may_spawn(store, pad, "cu_au", 1, owner=store.get("claims", "cu_au/001/spawn")["owner"])
     pad.connection.close()
 
