@@ -164,6 +164,7 @@ class AseReference(Section):
     calculator: str = Field(description="a short name (emt, lj, sevennet, ...) or module.Class of an ASE calculator")
     arguments: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the calculator")
     domain: Domain = Field(Domain(), description="where it can be trusted")
+    threads: PositiveInt = Field(1, description="CPU threads of a calculator that uses torch; 1: labels repeat exactly")
 
 
 class Campaign(Section):

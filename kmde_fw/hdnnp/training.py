@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ from kmde_fw.hdnnp.model import Hdnnp, energy_offsets, feature_range, feature_sc
 from kmde_fw.hdnnp.network import energies_and_gradients, initial_weights, n_parameters, split_weights
 from kmde_fw.hdnnp.symmetry_functions import Fingerprint, SymmetryFunctions
 from kmde_fw.records import Labelled, content_hash
+from kmde_fw.threads import torch_threads
 
 Progress = Callable[[int, int, float], None]
 
@@ -97,7 +97,7 @@ def train(
 
     shape = (len(elements), len(symmetry_functions), network.hidden)
     start = initial_weights(*shape, np.random.default_rng(seed))
-    with _torch_threads(training.threads):
+    with torch_threads(training.threads):
         search = _Search(start, train_batch, validation_batch, training, progress)
         stop_reason = search.run()
         train_errors = train_batch.errors(search.best_weights)
@@ -181,16 +181,6 @@ def _choose_validation(
 def _span(counts: np.ndarray) -> tuple[int, int]:
     """Elements present, and independent compositions, in counts (n_structures, n_elements)."""
     return int((counts.sum(axis=0) > 0).sum()), int(np.linalg.matrix_rank(counts))
-
-
-@contextmanager
-def _torch_threads(n: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class _Batch:

@@ -24,6 +24,7 @@ from kmde_fw.config import AseReference, did_you_mean
 from kmde_fw.errors import EngineError
 from kmde_fw.records import LabelResult, Structure, content_hash
 from kmde_fw.reference.domain import check_bonds, check_scale
+from kmde_fw.threads import torch_threads
 
 #: short names of our own: class, and the package to install
 SHORT_NAMES = {"sevennet": ("sevenn.calculator.SevenNetCalculator", "sevenn==0.13.0")}
@@ -85,7 +86,7 @@ class AseEngine:
         notes: list[str] = []
         failure = ""
         try:
-            with _quiet():
+            with _quiet(), torch_threads(self.settings.threads):
                 for name, reason in self._steps(calculator, structure, found, notes):
                     checks[name] = reason or "passed"
                     if reason:

@@ -262,3 +262,18 @@ def test_sevennet_labels_as_the_shipped_data_and_keeps_out_of_compression():
     assert again.energy == pytest.approx(shipped.energy, abs=1e-3)
     np.testing.assert_allclose(again.forces, shipped.forces, atol=1e-3)
     np.testing.assert_allclose(again.stress, shipped.stress, atol=1e-5)
+
+
+def test_a_label_is_made_with_the_threads_asked_for(monkeypatch):
+    import torch
+
+    seen = []
+    engine = make_engine(AseReference(calculator="emt", threads=3))
+    calculate = type(engine.calculator).calculate
+    monkeypatch.setattr(
+        type(engine.calculator), "calculate", lambda *a, **k: (seen.append(torch.get_num_threads()), calculate(*a, **k))
+    )
+    before = torch.get_num_threads()
+    engine.label(Structure(("Cu",), 3.6 * np.eye(3), np.zeros((1, 3))))
+    assert set(seen) == {3}
+    assert torch.get_num_threads() == before
