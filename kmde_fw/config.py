@@ -50,17 +50,35 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_truth_as_number(cls, data: Any) -> Any:
+        """YAML's yes, on and true would otherwise count as 1."""
+        if isinstance(data, dict):
+            for key, value in data.items():
+                field = cls.model_fields.get(key)
+                if isinstance(value, bool) and field is not None and field.annotation is not bool:
+                    raise ValueError(f"{key} is {str(value).lower()}, and should be something else than true or false")
+        return data
+
 
 class Descriptor(Section):
     """Behler-Parrinello symmetry functions G2 and narrow G3, thesis T(1.2) and T(1.3)."""
 
-    cutoff: Positive = Field(4.0, description="cutoff radius r_c in Å, also of the distributions")
+    cutoff: Positive = Field(4.0, le=20.0, description="cutoff radius r_c in Å, also of the distributions")
     radial_eta: tuple[Positive, ...] = Field((0.01, 0.05, 0.1), description="η of G2 in Å⁻²")
     radial_shift: tuple[NonNegative, ...] = Field((0.0,), description="R_s of G2 in Å")
     angular_eta: tuple[Positive, ...] = Field((0.01, 0.1), description="η of G3 in Å⁻²")
     # below 1 the derivative of G3 diverges where three atoms are in line
     angular_zeta: tuple[AtLeastOne, ...] = Field((1.0, 4.0), description="ζ of G3, 1 or more")
     angular_lambda: tuple[Literal[1, -1], ...] = Field((1, -1), description="λ of G3")
+
+    @model_validator(mode="after")
+    def _check_not_empty(self) -> Descriptor:
+        radial = self.radial_eta and self.radial_shift
+        if not radial and not (self.angular_eta and self.angular_zeta and self.angular_lambda):
+            raise ValueError("there are no symmetry functions: give values of radial_eta or angular_eta")
+        return self
 
 
 class Network(Section):
@@ -90,6 +108,14 @@ class Training(Section):
     energy_weight: NonNegative = Field(100.0, description="α, of the mean squared energy error")
     force_weight: NonNegative = Field(1.0, description="β, of the mean squared force error")
     threads: PositiveInt = Field(1, description="CPU threads of one training")
+
+    @model_validator(mode="after")
+    def _check_sense(self) -> Training:
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("seeds: a seed is named twice, and would give the same model twice")
+        if self.energy_weight == 0 and self.force_weight == 0:
+            raise ValueError("energy_weight and force_weight are both 0: there is nothing to learn")
+        return self
 
 
 class Analysis(Section):
@@ -287,6 +313,21 @@ def parse_campaign(data: Any, source: str = "campaign") -> Campaign:
         raise ConfigError("\n".join(f"{source}: {_sentence(e)}" for e in error.errors())) from None
 
 
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML in which a key that comes twice is an error: the first would be lost silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping, its keys looked at first."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} comes twice", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(path: Path) -> Any:
     try:
         text = path.read_text(encoding="utf-8")
@@ -295,7 +336,7 @@ def _read_yaml(path: Path) -> Any:
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not a text file; `kmde init` writes a campaign file") from None
     try:
-        data = yaml.safe_load(text)
+        data = yaml.load(text, _UniqueKeyLoader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
@@ -313,9 +354,14 @@ def _sentence(error: Any) -> str:
     if error["type"] == "missing":
         return f"{where!r} is missing"
     message = error["msg"].removeprefix("Value error, ")
-    return f"{where}: {message}" + (
-        f" (got {error['input']!r})" if where and not isinstance(error["input"], dict) else ""
-    )
+    for pydantics, ours in (
+        ("a valid tuple", "a list"),
+        ("Tuple should", "The list should"),
+        ("a valid dictionary", "a mapping"),
+    ):
+        message = message.replace(pydantics, ours)
+    given = f" (got {error['input']!r})" if where and not isinstance(error["input"], dict) else ""
+    return f"{where}: {message}{given}" if where else message
 
 
 def _keys_at(location: list[Any]) -> list[str]:

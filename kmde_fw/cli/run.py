@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -14,8 +15,8 @@ from rich.live import Live
 from rich.text import Text
 
 from kmde_fw.cli.options import CampaignFile, LaunchpadFile
-from kmde_fw.errors import KmdeError
-from kmde_fw.report.cycles import cycle_rows, cycle_table, duration, running_steps
+from kmde_fw.errors import ConfigError, KmdeError
+from kmde_fw.report.cycles import cycle_rows, cycle_table, duration, refusals, running_steps
 from kmde_fw.store import Store
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 #: seconds between two looks at the database, and between two lines about a long step in a batch log
 LOOK, REMIND = 0.5, 20.0
+#: refused labels shown at the end, the latest ones; all are in the documents
+MAX_REFUSALS = 5
 
 
 def run(
@@ -39,19 +42,29 @@ def run(
     from kmde_fw.workflows.start import submit
 
     console = Console(width=None if sys.stdout.isatty() else 140)
-    prepared = prepare(campaign)
-    name = prepared.settings.name
-    for remark in prepared.remarks:
-        console.print(f"note: {remark}")
     with launchpad_of(launchpad) as pad:
+        prepared = prepare(campaign)
+        name = prepared.settings.name
+        folder = _make_folder(directory or Path(".kmde/runs") / name)
+        for remark in prepared.remarks:
+            console.print(f"note: {remark}")
         new = submit(pad, prepared)
         store = Store(pad.db)
         if store.campaign(name)["state"] == "finished":
             console.print(f"campaign {name} is finished: nothing is left to do (another `name:` starts another)")
         else:
             console.print(f"campaign {name}: {'submitted' if new else 'continues'}, {workers} workers")
-            _work_off(pad, store, name, launchpad, workers, (directory or Path(".kmde/runs") / name).resolve(), console)
+            _work_off(pad, store, name, launchpad, workers, folder, console)
         _show_end(store, name, launchpad, console)
+
+
+def _make_folder(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "worker-0.log").touch()
+    except OSError as error:
+        raise ConfigError(f"cannot write into {folder}: {error.strerror}; give another --directory") from None
+    return folder.resolve()
 
 
 def _work_off(
@@ -62,6 +75,9 @@ def _work_off(
 
     for again in recover(pad, name):
         console.print(f"  ready again: {again}")
+    # the workers end with us, however we end; those signals would otherwise end us without a word to them
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupted)
     processes = [_start_worker(name, launchpad, folder, k) for k in range(workers)]
     try:
         _watch(store, name, processes, console)
@@ -76,6 +92,8 @@ def _show_end(store: Store, name: str, launchpad: Path | None, console: Console)
     option = f"-l {file} " if launchpad else ""
     console.print(cycle_table(cycle_rows(store, name), f"campaign {name}"))
     console.print(f"why it stopped: {store.campaign(name)['reason']}", highlight=False)
+    for refusal in refusals(store, name)[-MAX_REFUSALS:]:
+        console.print(f"refused label, cycle {refusal['cycle']}: {refusal['reason']}", highlight=False)
     console.print("look next:")
     for line in (
         f"kmde status {option}{name} --json    the table above, as data",
@@ -87,12 +105,15 @@ def _show_end(store: Store, name: str, launchpad: Path | None, console: Console)
 
 
 def _start_worker(name: str, launchpad: Path | None, folder: Path, number: int) -> subprocess.Popen[bytes]:
-    folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "kmde_fw", "work", name, "--directory", str(folder)]
+    command = [sys.executable, "-m", "kmde_fw", "work", name, "--directory", str(folder), "--with-parent"]
     if launchpad is not None:
         command += ["--launchpad", str(launchpad)]
     with (folder / f"worker-{number}.log").open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+
+
+def _interrupted(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
@@ -202,5 +223,8 @@ def _why_not(pad: LaunchPad, name: str, folder: Path) -> str:
         )
     lines = [f"campaign {name} cannot go on: {len(failures)} of its fireworks failed"]
     lines += [f"  firework {f['fw_id']} ({f['name']}): {f['reason']}" for f in failures[:10]]
-    lines += [f"mend the cause, then `kmde run` again continues from there; logs: {folder}"]
+    lines += [
+        f"mend the cause, then `kmde run` again continues from there (logs: {folder}); if the cause is in the campaign "
+        "file itself, give the mended campaign another `name`"
+    ]
     return "\n".join(lines)

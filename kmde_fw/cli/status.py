@@ -10,6 +10,8 @@ import typer
 from kmde_fw.cli.options import Json, LaunchpadFile
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from kmde_fw.store import Store
 
 
@@ -19,40 +21,60 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Show the campaigns of the database, or the cycles of one of them."""
-    from kmde_fw.store import Store, read_launchpad
+    from kmde_fw.store import Store
+    from kmde_fw.workflows.launchpad import launchpad_of
+    from kmde_fw.workflows.rockets import fizzled
 
-    with Store.open(read_launchpad(launchpad)) as store:
-        _show(store, campaign, as_json)
-
-
-def _show(store: Store, campaign: str | None, as_json: bool) -> None:
-    from rich.console import Console
-
-    from kmde_fw.report.cycles import campaign_rows, campaign_table, cycle_rows, cycle_table, running_steps
-
-    console = Console(width=None if Console().is_terminal else 140)
-    if campaign is None:
-        rows = campaign_rows(store)
-        if as_json:
-            typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
-        elif rows:
-            console.print(campaign_table(rows))
+    with launchpad_of(launchpad) as pad:
+        store = Store(pad.db)
+        if campaign is None:
+            _show_all(store, as_json)
         else:
-            typer.echo("no campaigns yet; `kmde init` writes a campaign file, `kmde run` runs it")
-        return
-    document = store.campaign(campaign)
-    cycles, steps = cycle_rows(store, campaign), running_steps(store, campaign)
+            _show_one(store, campaign, fizzled(pad, campaign), as_json)
+
+
+def _show_all(store: Store, as_json: bool) -> None:
+    from kmde_fw.report.cycles import campaign_rows, campaign_table
+
+    rows = campaign_rows(store)
     if as_json:
-        facts: dict[str, Any] = {key: document[key] for key in ("state", "reason", "level", "elements", "versions")}
-        typer.echo(
-            json.dumps(
-                {"campaign": campaign, **facts, "cycles": cycles, "running": steps}, indent=2, ensure_ascii=False
-            )
-        )
+        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+    elif rows:
+        _console().print(campaign_table(rows))
+    else:
+        typer.echo("no campaigns yet; `kmde init` writes a campaign file, `kmde run` runs it")
+
+
+def _show_one(store: Store, campaign: str, failures: list[dict[str, Any]], as_json: bool) -> None:
+    from kmde_fw.report.cycles import cycle_rows, cycle_table, refusals, running_steps
+
+    document = store.campaign(campaign)
+    facts: dict[str, Any] = {
+        "campaign": campaign,
+        **{key: document[key] for key in ("state", "reason", "level", "elements", "versions")},
+        "cycles": cycle_rows(store, campaign),
+        "refused_labels": refusals(store, campaign),
+        "running": running_steps(store, campaign),
+        "fizzled": failures,
+    }
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
         return
-    console.print(cycle_table(cycles, f"campaign {campaign}: {document['state']}"))
-    for step in steps:
+    _console().print(cycle_table(facts["cycles"], f"campaign {campaign}: {facts['state']}"))
+    for step in facts["running"]:
         share = f" {step['done']}/{step['total']}" if step["total"] else ""
         typer.echo(f"running: {step['message']}{share}")
-    if document["reason"]:
-        typer.echo(f"why it stopped: {document['reason']}")
+    for refusal in facts["refused_labels"]:
+        typer.echo(f"refused label, cycle {refusal['cycle']}: {refusal['reason']}")
+    for failure in failures:
+        typer.echo(f"fizzled: firework {failure['fw_id']} ({failure['name']}): {failure['reason']}")
+    if failures:
+        typer.echo("`kmde run` of the same campaign file, or `lpad rerun_fws -s FIZZLED`, tries them again")
+    if facts["reason"]:
+        typer.echo(f"why it stopped: {facts['reason']}")
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(width=None if Console().is_terminal else 140)

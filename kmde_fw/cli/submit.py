@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kmde_fw.cli.options import CampaignFile, LaunchpadFile
+from kmde_fw.errors import ConfigError
+
+if TYPE_CHECKING:
+    from kmde_fw.workflows.prepare import Prepared
 
 
 def submit(
@@ -25,17 +29,26 @@ def submit(
     from kmde_fw.workflows.launchpad import launchpad_of
     from kmde_fw.workflows.prepare import prepare
 
-    prepared = prepare(campaign)
-    for remark in prepared.remarks:
-        typer.echo(f"note: {remark}", err=True)
     if workflow is not None:
-        workflow.write_text(start.workflow_yaml(prepared.settings.name, campaign.resolve()), encoding="utf-8")
-        typer.echo(f"wrote {workflow}; queue it with: lpad -l launchpad.yaml add {workflow}")
+        _write_workflow(workflow, prepare(campaign), campaign)
         return
-    name = prepared.settings.name
     with launchpad_of(launchpad) as pad:
+        prepared = prepare(campaign)
+        name = prepared.settings.name
+        for remark in prepared.remarks:
+            typer.echo(f"note: {remark}", err=True)
         added = start.submit(pad, prepared)
     if added:
         typer.echo(f"campaign {name} is queued; work it off with `kmde run`, `kmde work` or `rlaunch rapidfire`")
     else:
         typer.echo(f"campaign {name} is already on the LaunchPad; nothing was added (see `kmde status {name}`)")
+
+
+def _write_workflow(file: Path, prepared: Prepared, campaign: Path) -> None:
+    from kmde_fw.workflows.start import workflow_yaml
+
+    try:
+        file.write_text(workflow_yaml(prepared.settings.name, campaign.resolve()), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {file}: {error.strerror}; give another file") from None
+    typer.echo(f"wrote {file}; queue it with: lpad -l launchpad.yaml add {file}")

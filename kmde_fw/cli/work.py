@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +21,9 @@ def work(
     campaign: Annotated[str, typer.Argument(help="name of a submitted campaign")],
     launchpad: LaunchpadFile = None,
     directory: Annotated[Path | None, typer.Option(help="where launch directories go; default: here")] = None,
+    with_parent: Annotated[
+        bool, typer.Option("--with-parent", help="end when the process that started this ends")
+    ] = False,
 ) -> None:
     """Launch this campaign's rockets here until it is finished or nothing more can run."""
     from fireworks.core.rocket_launcher import rapidfire
@@ -29,6 +34,8 @@ def work(
 
     # a rocket turns an exception into FIZZLED at once; a signal's default would leave it RUNNING for ever
     signal.signal(signal.SIGTERM, _stop)
+    if with_parent:
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     folder = (directory or Path.cwd()).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     with launchpad_of(launchpad) as pad:
@@ -42,3 +49,10 @@ def work(
 
 def _stop(signum: int, frame: object) -> None:
     raise SystemExit(f"stopped by signal {signum}")
+
+
+def _end_with(parent: int) -> None:
+    """SIGTERM to ourselves as soon as somebody else has become our parent."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -245,7 +245,9 @@ def count_motifs(
 ) -> np.ndarray:
     """N_m of T(2.4): how often each structure contains each motif, (n_structures, n_motifs), int64."""
     scorer = Scorer.of(motifs, elements, cutoff)
-    return np.array([scorer(structure)[0] for structure in structures], dtype=np.int64).reshape(-1, len(motifs))
+    return np.array([scorer(structure)[0] for structure in structures], dtype=np.int64).reshape(
+        len(structures), len(motifs)
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """Label: one reference calculation, or the next-best candidate's where it fails."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from fireworks import FWAction
 from fireworks.utilities.fw_utilities import explicit_serialize
@@ -21,54 +21,54 @@ class Label(CycleTask):
     """
 
     required_params: ClassVar = ["campaign", "cycle", "slot"]
-    optional_params: ClassVar = ["attempt"]
+    optional_params: ClassVar = ["attempt", "refused"]
 
     def step(self, view: CampaignView) -> FWAction | None:
         """See the class."""
-        slot, attempt = int(self["slot"]), int(self.get("attempt", 0))
-        outcome_id = cycle_key(view.name, view.cycle, "label", slot)
-        if view.store.get("outcomes", outcome_id) is not None:
+        slot, attempt, refused = int(self["slot"]), int(self.get("attempt", 0)), list(self.get("refused", []))
+        if view.store.get("outcomes", cycle_key(view.name, view.cycle, "label", slot)) is not None:
             return None
         selection = view.required("selections", view.cycle)
-        slots = selection["slots"]
-        choices = slots[slot] if slot < len(slots) else []
+        choices = selection["slots"][slot] if slot < len(selection["slots"]) else []
         if not choices:
-            self._close(view, outcome_id, None, [], selection["reason"])
+            self._close(view, None, [], selection["reason"])
             return None
-        label = self._label(view, choices[attempt]["structure_id"])
-        if label["state"] == "accepted":
-            self._close(view, outcome_id, label["_id"], choices[:attempt], "")
-        elif attempt + 1 < len(choices):
-            reserve = Label(campaign=view.name, cycle=view.cycle, slot=slot, attempt=attempt + 1)
-            return FWAction(detours=[firework(reserve, DFT)], stored_data={"refused": label["reason"]})
-        else:
-            self._close(view, outcome_id, None, choices, label["reason"])
-        return None
+        structure_id = choices[attempt]["structure_id"]
+        label_id, reason = self._label(view, structure_id)
+        if not reason:
+            self._close(view, label_id, refused, "")
+            return None
+        refused.append({"structure_id": structure_id, "reason": reason})
+        if attempt + 1 == len(choices):
+            self._close(view, None, refused, reason)
+            return None
+        reserve = Label(campaign=view.name, cycle=view.cycle, slot=slot, attempt=attempt + 1, refused=refused)
+        return FWAction(detours=[firework(reserve, DFT)], stored_data={"refused": reason})
 
-    def _label(self, view: CampaignView, structure_id: str) -> dict[str, Any]:
-        """The label document, computed now unless an accepted one exists."""
+    def _label(self, view: CampaignView, structure_id: str) -> tuple[str, str]:
+        """Id of the label, computed now unless an accepted one exists, and why it cannot be used (empty: it can)."""
         engine = make_engine(view.settings.reference)
         label_id = view.store.label_id(structure_id, view.document["level_key"])
+        (structure,) = view.store.get_structures([structure_id])
         known = view.store.get("labels", label_id)
         if known is not None and known["state"] == "accepted":
-            return known
-        (structure,) = view.store.get_structures([structure_id])
-        result = engine.label(structure, Path.cwd())
-        return view.store.put_label(structure_id, engine.level, engine.level_key, result)
+            # another campaign may trust the same reference in a wider domain
+            return label_id, engine.outside_domain(structure)
+        label = view.store.put_label(structure_id, engine.level, engine.level_key, engine.label(structure, Path.cwd()))
+        return label_id, "" if label["state"] == "accepted" else label["reason"]
 
-    def _close(
-        self, view: CampaignView, outcome_id: str, label_id: str | None, failed: list[dict[str, Any]], reason: str
-    ) -> None:
-        """Write the slot's outcome: which label it gave, or why none."""
+    def _close(self, view: CampaignView, label_id: str | None, refused: list[dict[str, str]], reason: str) -> None:
+        """Write the slot's outcome: which label it gave, or why none, and what was refused on the way."""
+        slot = int(self["slot"])
         view.store.insert_once(
             "outcomes",
             {
-                "_id": outcome_id,
+                "_id": cycle_key(view.name, view.cycle, "label", slot),
                 "campaign": view.name,
                 "cycle": view.cycle,
-                "slot": int(self["slot"]),
+                "slot": slot,
                 "label_id": label_id,
-                "failed": [choice["structure_id"] for choice in failed],
+                "refused": refused,
                 "reason": reason,
             },
         )

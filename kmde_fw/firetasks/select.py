@@ -106,7 +106,7 @@ def _labelled_before(view: CampaignView) -> tuple[list[Structure], list[Structur
     outcomes = view.store.outcomes(view.name, view.cycle - 1)
     surrogates = view.store.get_labelled([o["label_id"] for o in outcomes if o["label_id"]])
     initial = view.store.get_labelled(view.document["train_labels"])
-    refused = view.store.get_structures([structure_id for o in outcomes for structure_id in o["failed"]])
+    refused = view.store.get_structures([r["structure_id"] for o in outcomes for r in o["refused"]])
     return [d.structure for d in surrogates], [d.structure for d in (*initial, *surrogates)], refused
 
 

@@ -108,14 +108,23 @@ class AseEngine:
             versions={"ase": ase.__version__, **_versions(self.level["package"])},
         )
 
-    def _steps(
-        self, calculator: Any, structure: Structure, found: dict[str, Any], notes: list[str]
-    ) -> Iterator[tuple[str, str]]:
-        """Name and outcome (empty: passed) of each check, cheapest first; what is calculated goes into `found`."""
+    def outside_domain(self, structure: Structure) -> str:
+        """See `base.Engine.outside_domain`."""
+        with _quiet(), torch_threads(self.settings.threads):
+            checks = self._domain_checks(self.calculator, structure)
+            return next((f"{name}: {reason}" for name, reason in checks if reason), "")
+
+    def _domain_checks(self, calculator: Any, structure: Structure) -> Iterator[tuple[str, str]]:
         domain = self.settings.domain
         yield "shortest bond", check_bonds(structure, domain.min_bond)
         if domain.scale is not None:
             yield "scale", check_scale(structure, lambda s: _energy(calculator, s.to_atoms()), domain.scale)
+
+    def _steps(
+        self, calculator: Any, structure: Structure, found: dict[str, Any], notes: list[str]
+    ) -> Iterator[tuple[str, str]]:
+        """Name and outcome (empty: passed) of each check, cheapest first; what is calculated goes into `found`."""
+        yield from self._domain_checks(calculator, structure)
         atoms = structure.to_atoms()
         if "stress" in calculator.implemented_properties:
             with contextlib.suppress(PropertyNotImplementedError):

@@ -31,3 +31,7 @@ class Engine(Protocol):
         run_directory: where a calculation may write. Raises EngineError where the reference cannot work at all here.
         """
         ...
+
+    def outside_domain(self, structure: Structure) -> str:
+        """Why this reference is not to be trusted with a structure, in words; empty where it is."""
+        ...

@@ -8,6 +8,9 @@ from rich.table import Table
 
 from kmde_fw.store import Store
 
+#: more cycles than any campaign has
+MANY_CYCLES = 10**6
+
 
 def cycle_rows(store: Store, campaign: str) -> list[dict[str, Any]]:
     """One row per finished cycle, first to last.
@@ -55,9 +58,18 @@ def _surrogates(store: Store, campaign: str, cycle: int) -> tuple[list[str], int
     for outcome in outcomes:
         if outcome["label_id"]:
             slot = store.selection(campaign, cycle)["slots"][outcome["slot"]]
-            chosen = slot[len(outcome["failed"])]
+            chosen = slot[len(outcome["refused"])]
             words.append(f"{chosen['formula']}: {chosen['description']}")
-    return words, sum(len(o["failed"]) for o in outcomes)
+    return words, sum(len(o["refused"]) for o in outcomes)
+
+
+def refusals(store: Store, campaign: str) -> list[dict[str, Any]]:
+    """Picks whose label was refused, in order: cycle, slot, structure_id, reason."""
+    return [
+        {"cycle": outcome["cycle"], "slot": outcome["slot"], **refused}
+        for outcome in store.outcomes(campaign, MANY_CYCLES)
+        for refused in outcome["refused"]
+    ]
 
 
 def running_steps(store: Store, campaign: str) -> list[dict[str, Any]]:
@@ -145,9 +157,9 @@ def campaign_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people: 8 s, 3:05 min, 2:10 h."""
+    """Seconds for people: 0.3 s, 12 s, 3:05 min, 2:10 h."""
     if seconds < 60:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.0f} s" if seconds >= 9.5 else f"{seconds:.1f} s"
     if seconds < 3600:
         return f"{int(seconds) // 60}:{int(seconds) % 60:02d} min"
     return f"{int(seconds) // 3600}:{int(seconds) % 3600 // 60:02d} h"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,13 +23,19 @@ from pymongo.errors import (
 )
 from pymongo.uri_parser import parse_uri
 
+from kmde_fw.config import did_you_mean
 from kmde_fw.errors import StoreError
 
 #: a full URI here is used instead of any launchpad.yaml that is found, but not instead of one that is named
 ENVIRONMENT_VARIABLE = "KMDE_MONGO_URI"
 DEFAULT_DATABASE = "kmde_fw"
 #: seconds in which a database must answer
-PATIENCE = 4.0
+PATIENCE = 3.0
+#: entries of launchpad.yaml, those of fireworks.LaunchPad
+_KEYS = (
+    "host", "port", "name", "username", "password", "authsource", "uri_mode", "mongoclient_kwargs",
+    "logdir", "strm_lvl", "user_indices", "wf_user_indices",
+)  # fmt: skip
 #: MongoDB's codes for: unauthorized, authentication failed
 _REFUSED = (13, 18)
 
@@ -103,6 +110,9 @@ def read_launchpad(path: Path | None = None) -> Connection:
             f"no launchpad.yaml in {Path.cwd()} or any folder above it: give one with -l, or set {ENVIRONMENT_VARIABLE}"
         )
     settings = _read_yaml(path)
+    for key in settings:
+        if key not in _KEYS:
+            raise StoreError(f"{path}: unknown key {key!r}{did_you_mean(str(key), _KEYS)}; known: {', '.join(_KEYS)}")
     if not settings.get("host") and settings.get("uri_mode"):
         raise StoreError(f"{path}: `host` is missing; with `uri_mode: true` it is the server's mongodb:// URI")
     return _connection(settings, str(path), path.resolve().parent)
@@ -143,6 +153,8 @@ def connect(connection: Connection) -> Documents:
 def _check_answers(database: Documents, connection: Connection) -> None:
     """Nothing if the database answers and lets us in; StoreError otherwise, within 5 s."""
     try:
+        if connection.is_loopback and not _listens(*connection.servers[0]):
+            raise ConnectionFailure("nobody listens")  # known at once, where the driver would try again for seconds
         with pymongo.timeout(PATIENCE):
             # a ping would do without being let in, and one collection may be readable where others are not
             database.client.admin.command("ping")
@@ -161,6 +173,15 @@ def _check_answers(database: Documents, connection: Connection) -> None:
             else f"check that it runs and that {connection.source} names it"
         )
         raise StoreError(f"no database server answers at {connection.address}: {remedy}") from None
+
+
+def _listens(host: str, port: int | None) -> bool:
+    """Whether a connection to that port of this machine is accepted."""
+    try:
+        with socket.create_connection((host, port or 27017), timeout=1.0):
+            return True
+    except OSError:
+        return False
 
 
 @contextmanager

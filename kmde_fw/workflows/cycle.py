@@ -121,7 +121,7 @@ def _summary(view: CampaignView, cycle: int) -> CycleSummary:
         n_surrogates=sum(outcome["label_id"] is not None for outcome in outcomes),
         n_outliers=analysis["n_outliers"],
         gap=analysis["gap"],
-        failed_labels=sum(len(outcome["failed"]) for outcome in latest),
+        failed_labels=sum(len(outcome["refused"]) for outcome in latest),
         new_labels=sum(outcome["label_id"] is not None for outcome in latest) if cycle else None,
     )
 

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from kmde_fw.config import Campaign, campaign_path, load_campaign
+from kmde_fw.core.candidates import CandidatePool
 from kmde_fw.core.motifs import find_strategy
-from kmde_fw.errors import InputError
+from kmde_fw.errors import InputError, KmdeError
 from kmde_fw.inputs import find_elements, read_labelled, read_structures, read_target
 from kmde_fw.records import Labelled, Structure, content_hash
 from kmde_fw.reference import make_engine
+from kmde_fw.reference.ase import AseEngine
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,7 @@ def prepare(path: Path) -> Prepared:
     """
     settings = load_campaign(path)
     folder = campaign_path(path).resolve().parent
-    find_strategy(settings.design.strategy)
-    engine = make_engine(settings.reference)
+    engine = _named(path, lambda: _check_what_is_named(settings))
 
     allowed = settings.elements
     mistakes: list[str] = []
@@ -87,6 +88,8 @@ def prepare(path: Path) -> Prepared:
     found = find_elements([*(d.structure for d in train), *target, *parents])
     elements = tuple(sorted(allowed)) if allowed else found
 
+    by_id = {structure.id: structure for structure in parents}
+    _named(path, lambda: CandidatePool(elements, settings.design, by_id, seed=settings.seed))
     remarks = _remarks(settings, elements, train, target, labels)
     return Prepared(
         settings=settings,
@@ -99,6 +102,23 @@ def prepare(path: Path) -> Prepared:
         level_key=engine.level_key,
         remarks=remarks,
     )
+
+
+def _check_what_is_named(settings: Campaign) -> AseEngine:
+    """The strategy and the calculator exist, and the calculator takes its arguments; ASE's own are cheap to try."""
+    find_strategy(settings.design.strategy)
+    engine = make_engine(settings.reference)
+    if engine.calculator_path.startswith("ase."):
+        _ = engine.calculator
+    return engine
+
+
+def _named(path: Path, check: Callable[[], Any]) -> Any:
+    """What `check` returns; its errors begin with the campaign file's name."""
+    try:
+        return check()
+    except KmdeError as error:
+        raise type(error)(f"{path}: {error}") from None
 
 
 def _remarks(

@@ -173,6 +173,15 @@ def _write(name: str, text: str) -> Any:
     return apply
 
 
+def _append(text: str) -> Any:
+    def apply(folder: Path) -> Path:
+        path = folder / "campaign.yaml"
+        path.write_text(path.read_text() + text)
+        return path
+
+    return apply
+
+
 MISTAKES = {
     "unknown key": (lambda f: edit(f, stratgy="key_motif"), ["stratgy"]),
     "unknown key in a section": (
@@ -194,7 +203,14 @@ MISTAKES = {
     "atoms on top of each other": (_break_train(_overlap), ["train.extxyz", "entry 5"]),
     "no periodic cell": (_break_train(_no_cell), ["train.extxyz", "entry 1", "periodic"]),
     "foreign element": (_break_train(_foreign), ["train.extxyz", "entry 6", "Ni"]),
-    "unknown calculator": (lambda f: edit(f, reference={"calculator": "emtt"}), ["emtt", "emt"]),
+    "key twice": (_append("name: again\n"), ["'name' comes twice"]),
+    "true for a number": (lambda f: edit(f, design={"candidates": True}), ["candidates is true"]),
+    "no symmetry functions": (lambda f: edit(f, descriptor={"radial_eta": [], "angular_eta": []}), ["radial_eta"]),
+    "nothing to learn": (lambda f: edit(f, training={"energy_weight": 0, "force_weight": 0}), ["nothing to learn"]),
+    "seed twice": (lambda f: edit(f, training={"seeds": [0, 0]}), ["training", "twice"]),
+    "nothing to make candidates of": (lambda f: edit(f, design={"prototypes": []}), ["campaign.yaml", "prototypes"]),
+    "unknown argument": (lambda f: edit(f, reference={"arguments": {"asap": 1}}), ["campaign.yaml", "asap"]),
+    "unknown calculator": (lambda f: edit(f, reference={"calculator": "emtt"}), ["campaign.yaml", "emtt", "emt"]),
 }
 
 
@@ -248,6 +264,24 @@ def test_submit_writes_a_workflow_for_lpad_instead(call, folder, tmp_path):
     assert "lpad" in out
     start = Workflow.from_file(str(tmp_path / "w.yaml")).fws[0]
     assert start.tasks[0]["campaign_file"] == str(folder / "campaign.yaml")
+
+
+def test_a_misspelt_key_of_launchpad_yaml(call, tmp_path):
+    (tmp_path / "launchpad.yaml").write_text("hots: mongodb://127.0.0.1:1/\nname: x\nuri_mode: true\n")
+    code, _, err = call("status", "-l", tmp_path / "launchpad.yaml")
+    assert code == 1
+    assert "unknown key 'hots': did you mean 'host'?" in err
+
+
+def test_unwritable_places_are_sentences_and_nothing_is_queued(call, folder, launchpad_file, store, tmp_path):
+    code, _, err = call("submit", folder / "campaign.yaml", "--workflow", tmp_path / "nowhere/w.yaml")
+    assert code == 1
+    assert "cannot write" in err
+    (tmp_path / "file").write_text("")
+    code, _, err = call("run", folder / "campaign.yaml", "-l", launchpad_file, "--directory", tmp_path / "file")
+    assert code == 1
+    assert "give another --directory" in err
+    assert store.count("campaigns") == 0
 
 
 def test_every_command_explains_itself():

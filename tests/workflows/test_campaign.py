@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -238,3 +240,73 @@ def test_kmde_run_gives_the_same_picks_and_continues_or_says_finished(by_hand, l
     refused = call("kmde", "submit", taken, "-l", launchpad_file, cwd=tmp_path)
     assert refused.returncode == 1
     assert "is taken" in refused.stderr
+
+
+def run_campaign(folder: Path, launchpad: Path, name: str, **changes: Any) -> subprocess.CompletedProcess[str]:
+    """A one-pick campaign from start to end."""
+    file = write_campaign(folder / name, name=name, training={"seeds": [0], "max_closures": 3}, **changes)
+    return call("kmde", "run", file, "-l", launchpad, cwd=folder)
+
+
+def test_a_narrow_domain_refuses_labels_also_those_that_another_campaign_has(launchpad_file, store, tmp_path):
+    """The next-best candidate takes a refused one's place; when none is left the campaign says so and ends."""
+    narrow = {"reference": {"domain": {"min_bond": 0.8, "scale": [1.18, 1.19]}}, "stop": {"max_surrogates": 1}}
+    wide = run_campaign(tmp_path, launchpad_file, "wide", stop={"max_surrogates": 1})
+    assert wide.returncode == 0, wide.stderr
+    assert store.cycles("wide")[-1]["n_surrogates"] == 1
+    accepted = store.count("labels", {"state": "accepted"})
+    ended = run_campaign(tmp_path, launchpad_file, "narrow", **narrow)
+    assert ended.returncode == 0, ended.stderr
+    assert "refused label, cycle 1: scale:" in ended.stdout
+    outcome = store.outcomes("narrow", 1)[0]
+    assert outcome["label_id"] is None
+    selection = store.selection("narrow", 1)
+    assert [r["structure_id"] for r in outcome["refused"]] == [c["structure_id"] for c in selection["slots"][0]]
+    assert len(outcome["refused"]) == 4, "the pick and its three reserves"
+    assert store.count("labels", {"state": "accepted"}) == accepted
+    assert all(cycle["n_surrogates"] == 0 for cycle in store.cycles("narrow"))
+    assert store.campaign("narrow")["state"] == "finished"
+    # the first pick was labelled by the other campaign, and is refused here all the same
+    assert picks(store, "narrow")[0] == picks(store, "wide")[0]
+
+
+def test_a_random_campaign_runs(launchpad_file, store, tmp_path):
+    ended = run_campaign(
+        tmp_path, launchpad_file, "dice", stop={"max_surrogates": 1}, design={"strategy": "random", "candidates": 100}
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert store.cycles("dice")[-1]["n_surrogates"] == 1
+    assert store.motifs("dice", 0) == []
+
+
+def test_workers_end_with_kmde_run_and_the_next_run_goes_on(launchpad_file, store, tmp_path):
+    file = write_campaign(tmp_path / "c", training={"seeds": [0], "max_closures": 20_000, "patience": 20_000})
+    words = [str(BIN / "kmde"), "run", str(file), "-l", str(launchpad_file), "--directory", str(tmp_path / "run")]
+    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: any("Train" in step["message"] for step in store.progress("cu_au")))
+    process.terminate()
+    assert process.wait(timeout=40) == 128 + signal.SIGTERM
+    wait_for(lambda: not workers_of(tmp_path / "run"))
+    assert store.database["fireworks"].count_documents({"state": "RUNNING"}) == 0
+    status = json.loads(call("kmde", "status", "cu_au", "-l", launchpad_file, "--json", cwd=tmp_path).stdout)
+    assert {f["reason"] for f in status["fizzled"]} == {"SystemExit: stopped by signal 15"}
+
+    # kill -9 leaves nobody to tell the workers, and a killed worker leaves its firework RUNNING
+    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: any("Train" in step["message"] for step in store.progress("cu_au")))
+    process.kill()
+    process.wait()
+    wait_for(lambda: not workers_of(tmp_path / "run"))
+
+
+def workers_of(directory: Path) -> list[str]:
+    """Command lines of the workers that launch in a directory."""
+    lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    return [line for line in lines if f"--directory {directory}" in line and " work " in line]
+
+
+def wait_for(condition, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.2)
