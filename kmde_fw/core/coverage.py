@@ -188,15 +188,7 @@ def _channel(key: str, train: Tally, target: Tally, settings: Analysis, cutoff: 
         width = float(round(max(least, min(np.rint(width / grid), most)) * grid, DECIMALS))
     n_bins = int(np.ceil(round(end / width, DECIMALS)))
     edges = _edges(n_bins, width, kind)
-    return Channel(key, kind, width, _binned(train, edges), _binned(target, edges))
-
-
-def _binned(tally: Tally, edges: np.ndarray) -> np.ndarray:
-    """How many samples lie in each bin, (n_bins,) int64; the last one contains its upper edge."""
-    values = tally.values
-    first = np.searchsorted(values, edges)
-    first[-1] = np.searchsorted(values, edges[-1], side="right")
-    return np.diff(np.concatenate([[0], np.cumsum(tally.counts)])[first])
+    return Channel(key, kind, width, train.histogram(edges), target.histogram(edges))
 
 
 def _edges(n_bins: int, width: float, kind: Kind) -> np.ndarray:

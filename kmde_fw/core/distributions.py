@@ -111,6 +111,13 @@ class Tally:
         self._settle()
         return self._counts
 
+    def histogram(self, edges: np.ndarray) -> np.ndarray:
+        """How many samples lie in each bin, (n_bins,) int64; edges: ascending, Å or degrees, the last one included."""
+        values = self.values
+        first = np.searchsorted(values, edges)
+        first[-1] = np.searchsorted(values, edges[-1], side="right")
+        return np.diff(np.concatenate([[0], np.cumsum(self.counts)])[first])
+
     def __len__(self) -> int:
         """Number of samples."""
         return int(self._counts.sum()) + self._n_waiting
