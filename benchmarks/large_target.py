@@ -51,7 +51,9 @@ def main() -> None:
     atoms = np.array([size["atoms"] for size in sizes])
     seconds = np.array([sum(size["seconds"].values()) for size in sizes])
     cpu = np.array([size["cpu_seconds"] for size in sizes])
-    exponent = float(np.polyfit(np.log(atoms), np.log(cpu), 1)[0])
+    # below, a good part is the train set's, which is the same for all sizes
+    large = atoms > 5000
+    exponent = float(np.polyfit(np.log(atoms[large]), np.log(cpu[large]), 1)[0])
     last = sizes[-1]
     per_atom = last["growth_mib"] * 2**20 / last["atoms"]
     result = {
@@ -59,13 +61,13 @@ def main() -> None:
         "ours_seconds": float(seconds[-1]),
         "goal": f"linear time (exponent ≤ {MOST_EXPONENT}), memory ≤ {MOST_BYTES_PER_ATOM // 1000} kB per atom",
         "reached": exponent <= MOST_EXPONENT and per_atom <= MOST_BYTES_PER_ATOM,
-        "exponent": exponent,
+        "exponent_above_5000_atoms": exponent,
         "peak_mib": last["peak_mib"],
         "bytes_per_atom": per_atom,
         "sizes": sizes,
         "versions": versions("numba", "numpy", "torch"),
     }
-    title = f"large target: CPU seconds grow as atoms^{exponent:.2f}"
+    title = f"large target: CPU seconds grow as atoms^{exponent:.2f} above 5000"
     table = Table("atoms", *STEPS, "all, s", "CPU, s", "peak, MiB", "of which here", "outliers", title=title)
     for size, total in zip(sizes, seconds, strict=True):
         table.add_row(
