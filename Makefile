@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench clean
 
 ## demo: install, start the embedded database, run the Al-Fe-Pt campaign (again: continue, or say that it is finished)
 demo: .venv/demo-installed
@@ -14,9 +14,13 @@ test: check
 
 ## check: style and types
 check: .venv/test-installed
-	$(BIN)/ruff check kmde_fw tests
-	$(BIN)/ruff format --check kmde_fw tests
+	$(BIN)/ruff check kmde_fw tests benchmarks
+	$(BIN)/ruff format --check kmde_fw tests benchmarks
 	$(BIN)/mypy
+
+## bench: install the peers, run all benchmarks (under ten minutes, one thread), write benchmarks/RESULTS.md
+bench: .venv/bench-installed
+	$(BIN)/python benchmarks/run.py
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "kmde_fw needs Python 3.11 or newer: make PYTHON=python3.11"'
@@ -28,6 +32,12 @@ check: .venv/test-installed
 
 .venv/test-installed: .venv/bin/python setup.cfg pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[embedded,sevennet,test]'
+	touch $@
+
+# a peer that cannot be installed here is a row of the results that says so
+.venv/bench-installed: .venv/bin/python setup.cfg pyproject.toml
+	$(BIN)/pip install --quiet --editable '.[embedded,sevennet]'
+	-$(BIN)/pip install --quiet --editable '.[bench]'
 	touch $@
 
 ## clean: remove what can be made again; the embedded database in .kmde stays

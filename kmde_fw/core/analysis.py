@@ -9,7 +9,7 @@ import numpy as np
 
 from kmde_fw.config import Analysis
 from kmde_fw.core.coverage import Coverage, coverage
-from kmde_fw.core.distributions import geometry_of_atoms
+from kmde_fw.core.distributions import AroundAtoms
 from kmde_fw.core.motifs import Motif, score_motifs
 from kmde_fw.core.outliers import OutlierAtom, feature_ranges, find_outliers
 from kmde_fw.records import Structure
@@ -38,7 +38,7 @@ def analyse(
     ranges = feature_ranges([s.species for s in train], train_features)
     outliers = find_outliers(ranges, [s.species for s in target], target_features, settings.outlier_tolerance)
     found = coverage(train, target, elements, settings, cutoff)
-    around = geometry_of_atoms(target, [(o.structure, o.atom) for o in outliers], elements, cutoff)
+    around = AroundAtoms(target, [(o.structure, o.atom) for o in outliers], elements, cutoff)
     return CycleAnalysis(
         coverage=found,
         outliers=outliers,

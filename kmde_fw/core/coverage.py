@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -11,13 +11,17 @@ import numpy as np
 
 from kmde_fw.config import Analysis
 from kmde_fw.core.composition import CompositionGap, composition_gap
-from kmde_fw.core.distributions import DECIMALS, RESOLUTION, Geometry, sample_geometry
+from kmde_fw.core.distributions import DECIMALS, RESOLUTION, Tally, tally_geometry
 from kmde_fw.core.histograms import optimal_width
 from kmde_fw.records import Structure
 
 Kind = Literal["distance", "angle"]
 #: whether gaps are compared per Å and per degree, or free of units
 Measure = Literal["density", "probability"]
+
+#: widths are sought down to so many steps of a tally's grid, where that has been coarsened (targets of many thousand
+#: atoms); with the default bounds of the widths this is no restriction
+LEAST_STEPS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +64,15 @@ class Channel:
 
     def count(self, samples: np.ndarray) -> np.ndarray:
         """How many samples (Å or degrees, rounded as `distributions` does) lie in each bin, (n_bins,) int64."""
-        return np.histogram(samples, self.edges)[0].astype(np.int64)
+        bins = self.bins(samples)
+        return np.bincount(bins[bins >= 0], minlength=len(self.counts_target))
+
+    def bins(self, samples: np.ndarray) -> np.ndarray:
+        """The bin that each sample lies in, (n,) int64; -1 for none."""
+        bins = np.searchsorted(self.edges, samples, side="right") - 1
+        bins[samples == self.edges[-1]] -= 1  # the last bin contains its upper edge
+        bins[bins == len(self.counts_target)] = -1
+        return bins
 
     @property
     def missing(self) -> float:
@@ -141,17 +153,14 @@ def coverage(
     """Histograms of every channel of `elements` over both sets, and the composition gap; METHOD section 1.
 
     elements: in any order, which is that of the composition gap's columns; that of the channels is always the same.
-    Bin widths are found on the pooled samples of both sets. A channel without train samples has d_train = 0 everywhere;
-    one without target samples has no gap.
+    Bin widths are found on the pooled samples of both sets, and where their `Tally` has been coarsened they are
+    multiples of its step; what is in the bins is exact in any case. A channel without train samples has d_train = 0
+    everywhere; one without target samples has no gap.
     """
     names = tuple(elements)
-    geometry_train = sample_geometry(train, names, cutoff)
-    geometry_target = sample_geometry(target, names, cutoff)
-    channels = [
-        channel
-        for kind in ("distance", "angle")
-        for channel in _channels(geometry_train, geometry_target, kind, settings, cutoff)
-    ]
+    tallies_train = tally_geometry(train, names, cutoff)
+    tallies_target = tally_geometry(target, names, cutoff)
+    channels = [_channel(key, tallies_train[key], tallies_target[key], settings, cutoff) for key in tallies_target]
     composition = composition_gap(_counts(train, names), _counts(target, names))
     return Coverage(names, float(cutoff), tuple(channels), composition)
 
@@ -161,26 +170,25 @@ def _counts(structures: Sequence[Structure], names: tuple[str, ...]) -> np.ndarr
     return np.array([structure.counts(names) for structure in structures]).reshape(-1, len(names))
 
 
-def _channels(train: Geometry, target: Geometry, kind: Kind, settings: Analysis, cutoff: float) -> list[Channel]:
-    """All channels of one kind."""
+def _channel(key: str, train: Tally, target: Tally, settings: Analysis, cutoff: float) -> Channel:
+    """One channel over both sets."""
+    kind: Kind = "distance" if key.count("-") == 1 else "angle"
     if kind == "distance":
-        samples_train, samples_target, end = train.distances, target.distances, cutoff
-        bounds, fallback = settings.distance_widths, settings.fallback_distance_width
+        bounds, width, end = settings.distance_widths, settings.fallback_distance_width, cutoff
     else:
-        samples_train, samples_target, end = train.angles, target.angles, 180.0
-        bounds, fallback = settings.angle_widths, settings.fallback_angle_width
-    channels = []
-    for key in samples_target:
-        pooled = np.concatenate([samples_train[key], samples_target[key]])
-        width = fallback
-        if len(pooled) >= settings.min_samples:
-            width = optimal_width(pooled, *bounds, n_shifts=settings.width_shifts)
-        n_bins = int(np.ceil(round(end / width, DECIMALS)))
-        empty = Channel(key, kind, width, np.zeros(n_bins, dtype=np.int64), np.zeros(n_bins, dtype=np.int64))
-        channels.append(
-            replace(empty, counts_train=empty.count(samples_train[key]), counts_target=empty.count(samples_target[key]))
-        )
-    return channels
+        bounds, width, end = settings.angle_widths, settings.fallback_angle_width, 180.0
+    pooled = train + target
+    grid = pooled.step * RESOLUTION
+    if pooled.step > 1:  # narrower bins would show the grid of the tally and not the samples
+        bounds = max(bounds[0], LEAST_STEPS * grid), max(bounds[1], LEAST_STEPS * grid)
+    if len(pooled) >= settings.min_samples:
+        width = optimal_width(pooled.values, *bounds, n_shifts=settings.width_shifts, counts=pooled.counts)
+    if pooled.step > 1:  # edges on the grid, so that no bin holds a sample of its neighbour
+        least, most = np.ceil(bounds[0] / grid), np.floor(bounds[1] / grid)
+        width = float(round(max(least, min(np.rint(width / grid), most)) * grid, DECIMALS))
+    n_bins = int(np.ceil(round(end / width, DECIMALS)))
+    edges = _edges(n_bins, width, kind)
+    return Channel(key, kind, width, train.histogram(edges), target.histogram(edges))
 
 
 def _edges(n_bins: int, width: float, kind: Kind) -> np.ndarray:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from kmde_fw.config import did_you_mean
-from kmde_fw.core.coverage import Channel, Coverage, Kind, Measure
-from kmde_fw.core.distributions import Geometry
+from kmde_fw.core.coverage import Coverage, Kind, Measure
+from kmde_fw.core.distributions import AtomSamples
 from kmde_fw.errors import ConfigError
 
 #: scores all bins of one channel: (counts of the outliers' geometry, max(0, gap)) -> scores, each (n_bins,)
@@ -98,44 +98,57 @@ def _random(counts: np.ndarray, gap: np.ndarray) -> np.ndarray:
 
 def score_motifs(
     coverage: Coverage,
-    outliers: Mapping[tuple[int, int], Geometry],
+    around: Iterable[AtomSamples],
     strategy: str,
     measure: Measure,
     n_motifs: int,
 ) -> list[Motif]:
     """The best motifs of a coverage gap, best first.
 
-    outliers: (target structure, atom) -> geometry around each outlier atom, from `geometry_of_atoms`; measure: in which
-    the gap enters scores; n_motifs: at most so many, over distances and angles together. A bin that scores 0 is no
-    motif. Equal scores keep the order of the channels, and within a channel that of the bins. Raises ConfigError for an
-    unknown strategy.
+    around: the geometry around the outlier atoms, in blocks, from `AroundAtoms`; it is gone through twice, so that
+    which atoms a motif comes from is asked of the best motifs only. measure: in which the gap enters scores; n_motifs:
+    at most so many, over distances and angles together. A bin that scores 0 is no motif. Equal scores keep the order of
+    the channels, and within a channel that of the bins. Raises ConfigError for an unknown strategy.
     """
     score = find_strategy(strategy)
-    atoms = sorted(outliers)
+    counts = [np.zeros(len(channel.counts_target), dtype=np.int64) for channel in coverage.channels]
+    for block in around:
+        for in_bins, channel in zip(counts, coverage.channels, strict=True):
+            in_bins += channel.count(block.values[channel.key])
     found = []
-    for channel in coverage.channels:
-        n_bins = len(channel.counts_target)
-        in_bin = np.array([channel.count(_samples(outliers[atom], channel)) for atom in atoms]).reshape(-1, n_bins)
-        counts = in_bin.sum(axis=0)
-        difference = channel.difference(measure)
-        scores = score(counts, np.maximum(0.0, difference))
-        found += [
-            Motif(
-                channel=channel.key,
-                kind=channel.kind,
-                low=float(channel.edges[i]),
-                high=float(channel.edges[i + 1]),
-                score=float(scores[i]),
-                gap=float(difference[i]),
-                count=int(counts[i]),
-                rank=0,
-                atoms=tuple(atom for atom, row in zip(atoms, in_bin, strict=True) if row[i]),
-            )
-            for i in np.flatnonzero(scores > 0)
-        ]
-    best = sorted(found, key=lambda motif: -motif.score)[:n_motifs]  # a stable sort keeps the order of equal scores
-    return [replace(motif, rank=rank) for rank, motif in enumerate(best)]
+    for k, channel in enumerate(coverage.channels):
+        scores = score(counts[k], channel.gap(measure))
+        found += [(float(scores[i]), k, int(i)) for i in np.flatnonzero(scores > 0)]
+    # a stable sort keeps the order of equal scores
+    best = sorted(found, key=lambda entry: -entry[0])[:n_motifs]
+    atoms = _atoms_in_bins(coverage, around, [(k, i) for _, k, i in best])
+    return [
+        Motif(
+            channel=coverage.channels[k].key,
+            kind=coverage.channels[k].kind,
+            low=float(coverage.channels[k].edges[i]),
+            high=float(coverage.channels[k].edges[i + 1]),
+            score=value,
+            gap=float(coverage.channels[k].difference(measure)[i]),
+            count=int(counts[k][i]),
+            rank=rank,
+            atoms=tuple(atoms[rank]),
+        )
+        for rank, (value, k, i) in enumerate(best)
+    ]
 
 
-def _samples(geometry: Geometry, channel: Channel) -> np.ndarray:
-    return (geometry.distances if channel.kind == "distance" else geometry.angles)[channel.key]
+def _atoms_in_bins(
+    coverage: Coverage, around: Iterable[AtomSamples], bins: list[tuple[int, int]]
+) -> list[list[tuple[int, int]]]:
+    """For each bin, given as (number of the channel, number of the bin), the atoms with a sample in it."""
+    atoms: list[list[tuple[int, int]]] = [[] for _ in bins]
+    for block in around if bins else ():
+        in_bin = {}
+        for found, (k, i) in zip(atoms, bins, strict=True):
+            channel = coverage.channels[k]
+            if k not in in_bin:
+                in_bin[k] = channel.bins(block.values[channel.key])
+            owners = np.unique(block.owners[channel.key][in_bin[k] == i])
+            found += [block.atoms[owner] for owner in owners.tolist()]
+    return atoms

@@ -112,17 +112,21 @@ def find_outliers(
     for number, (symbols, values) in enumerate(zip(species, features, strict=True)):
         names = np.array(symbols)
         outside = np.zeros(values.shape, dtype=bool)
+        unknown = np.ones(len(symbols), dtype=bool)
         for element in sorted(set(symbols) & set(ranges)):
-            outside[names == element] = ranges[element].outside(values[names == element], tolerance)
-        for atom, element in enumerate(symbols):
-            if element not in ranges:
+            members = names == element
+            unknown[members] = False
+            outside[members] = ranges[element].outside(values[members], tolerance)
+        for atom in np.flatnonzero(unknown | outside.any(axis=1)).tolist():
+            element = symbols[atom]
+            if unknown[atom]:
                 reason = f"no train structure contains {element}"
                 outliers.append(OutlierAtom(number, atom, element, (), reason))
-            elif outside[atom].any():
+            else:
                 low, high = ranges[element].low, ranges[element].high
                 exceeded = tuple(
-                    Exceeded(int(f), float(values[atom, f]), float(low[f]), float(high[f]))
-                    for f in np.flatnonzero(outside[atom])
+                    Exceeded(f, float(values[atom, f]), float(low[f]), float(high[f]))
+                    for f in np.flatnonzero(outside[atom]).tolist()
                 )
                 outliers.append(OutlierAtom(number, atom, element, exceeded, _reason(exceeded)))
     return outliers

@@ -7,10 +7,16 @@ from kmde_fw.core.analysis import analyse
 from kmde_fw.firetasks.base import CampaignView, CycleTask, feature_list
 from kmde_fw.records import cycle_key
 
+#: outlier atoms written out with all that they exceed; more would not fit into one document (16 MB) of a large target
+LISTED_OUTLIERS = 1000
+
 
 @explicit_serialize
 class Analyse(CycleTask):
-    """Load train set and target, compare them, store the analysis and one document per motif. Needs no network."""
+    """Load train set and target, compare them, store the analysis and one document per motif. Needs no network.
+
+    `n_outliers` counts all outlier atoms; `outliers` describes the first LISTED_OUTLIERS of them.
+    """
 
     def step(self, view: CampaignView) -> FWAction | None:
         """See the class."""
@@ -44,7 +50,7 @@ class Analyse(CycleTask):
                 "coverage": result.coverage.to_document(),
                 "composition_gap": result.coverage.composition.describe(view.elements),
                 "n_outliers": len(result.outliers),
-                "outliers": [outlier.to_document() for outlier in result.outliers],
+                "outliers": [outlier.to_document() for outlier in result.outliers[:LISTED_OUTLIERS]],
                 "seconds": view.seconds,
             },
         )

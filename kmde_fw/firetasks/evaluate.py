@@ -67,8 +67,12 @@ def load_model(view: CampaignView, model_id: str) -> Hdnnp:
 
 
 def _predict(model: Hdnnp, structures: list[Structure]) -> tuple[np.ndarray, list[np.ndarray]]:
-    predictions = [model.predict(structure) for structure in structures]
-    return np.array([p.energy for p in predictions]), [p.forces for p in predictions]
+    energies, forces = [], []
+    for structure in structures:
+        prediction = model.predict(structure)  # not kept: its features are twenty times as many numbers as the forces
+        energies.append(prediction.energy)
+        forces.append(prediction.forces)
+    return np.array(energies), forces
 
 
 def _errors(energies: np.ndarray, forces: list[np.ndarray], labels: list[Labelled]) -> dict[str, float]:

@@ -63,23 +63,36 @@ class Hdnnp:
 
     def energy(self, structure: Structure) -> float:
         """Energy in eV of the whole cell, cheaper than `predict`. Raises ModelError for an unknown element."""
-        fingerprint = self.symmetry_functions.compute(structure)
-        return float(self._evaluate(fingerprint)[0].sum())
+        return float(
+            sum(
+                self._evaluate(block.fingerprint, block.n_centres)[0].sum()
+                for block in self.symmetry_functions.blocks(structure)
+            )
+        )
 
     def predict(self, structure: Structure) -> Prediction:
-        """Energy, forces and stress. Raises ModelError for an unknown element."""
-        fingerprint = self.symmetry_functions.compute(structure, derivatives=True)
-        atomic_energies, gradients = self._evaluate(fingerprint)
-        geometry = Geometry.of([fingerprint], np.arange(len(structure)))
-        strain = virial(gradients, geometry, fingerprint.vectors) / structure.volume
-        strain = 0.5 * (strain + strain.T)  # symmetric but for rounding, as the energy does not change on rotation
+        """Energy, forces and stress, in blocks of atoms, so that room for derivatives does not grow with the structure.
+
+        Raises ModelError for an unknown element.
+        """
+        n = len(structure)
+        atomic_energies, features = np.empty(n), np.empty((n, len(self.symmetry_functions)))
+        all_forces, strain = np.zeros((n, 3)), np.zeros((3, 3))
+        for block in self.symmetry_functions.blocks(structure, derivatives=True):
+            fingerprint, own = block.fingerprint, block.atoms[: block.n_centres]
+            atomic_energies[own], gradients = self._evaluate(fingerprint, block.n_centres)
+            features[own] = fingerprint.features[: block.n_centres]
+            geometry = Geometry.of([fingerprint], np.arange(len(block.atoms)))
+            all_forces[block.atoms] += forces(torch.from_numpy(gradients), geometry).numpy()
+            strain += virial(gradients, geometry, fingerprint.vectors)
+        strain = 0.5 * (strain + strain.T) / structure.volume  # symmetric but for rounding: no energy on rotation
         return Prediction(
             energy=float(atomic_energies.sum()),
-            forces=forces(torch.from_numpy(gradients), geometry).numpy(),
+            forces=all_forces,
             stress=strain[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]],
             atomic_energies=atomic_energies,
-            features=fingerprint.features,
-            species=fingerprint.species,
+            features=features,
+            species=structure.species_index(self.elements),
         )
 
     def extrapolating(self, features: np.ndarray, species: np.ndarray, tolerance: float = 1e-6) -> np.ndarray:
@@ -95,12 +108,12 @@ class Hdnnp:
         outside = (features < (low - margin)[species]) | (features > (high + margin)[species])
         return outside.any(axis=1) | ~trained[species]
 
-    def _evaluate(self, fingerprint: Fingerprint) -> tuple[np.ndarray, np.ndarray]:
-        """Atomic energies (n,) in eV and dE/dG (n, F) in eV."""
-        atomic_energies = self.offsets[fingerprint.species]
-        gradients = np.empty_like(fingerprint.features)
+    def _evaluate(self, fingerprint: Fingerprint, n_atoms: int) -> tuple[np.ndarray, np.ndarray]:
+        """Energies (n_atoms,) in eV of the first atoms, and dE/dG (n, F) in eV, 0 for the others."""
+        atomic_energies = self.offsets[fingerprint.species[:n_atoms]]
+        gradients = np.zeros_like(fingerprint.features)
         for e, layers in enumerate(self._layers):
-            atoms = np.flatnonzero(fingerprint.species == e)
+            atoms = np.flatnonzero(fingerprint.species[:n_atoms] == e)
             if len(atoms):
                 inputs = (fingerprint.features[atoms] - self.center[e]) * self.scale[e]
                 energies, slopes = energies_and_gradients(layers, torch.from_numpy(inputs))

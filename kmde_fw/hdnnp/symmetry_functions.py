@@ -9,6 +9,7 @@ With the cosine cutoff f_c(r) = (cos(π r / r_c) + 1) / 2 and sums over the neig
 G3 is the "narrow" form: j and k must also be neighbours of each other. It is n2p2's type 3 and dscribe's G4.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,9 @@ from kmde_fw.records import Structure
 
 #: pairs closer than this (Å) are two atoms on one spot, where directions have no meaning
 SHORTEST_DISTANCE = 1e-3
+
+#: derivatives of a large structure are made for so many pairs at a time (or for one atom's)
+BLOCK_PAIRS = 1 << 15
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +45,19 @@ class Fingerprint:
     vectors: np.ndarray
     derivatives: np.ndarray | None
     columns: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """The symmetry functions of some atoms of a structure, as those of a structure of their own.
+
+    atoms: (m,) their numbers in the whole structure: first the n_centres atoms that the block is of, with all their
+    neighbours; then those neighbours that belong to other blocks, whose rows of the fingerprint mean nothing.
+    """
+
+    atoms: np.ndarray
+    n_centres: int
+    fingerprint: Fingerprint
 
 
 class SymmetryFunctions:
@@ -94,6 +111,34 @@ class SymmetryFunctions:
 
     def compute(self, structure: Structure, derivatives: bool = False) -> Fingerprint:
         """Symmetry functions of every atom. Raises ModelError for unknown elements and atoms on one spot."""
+        return self._of_pairs(*self._find(structure), derivatives)
+
+    def blocks(self, structure: Structure, derivatives: bool = False) -> Iterator[Block]:
+        """`compute` a block of atoms at a time, so that derivatives need room for BLOCK_PAIRS pairs, not for all."""
+        species, pairs = self._find(structure)
+        first = 0
+        while first < len(structure):
+            most = pairs.starts[first] + BLOCK_PAIRS
+            last = max(int(np.searchsorted(pairs.starts, most, side="right")) - 1, first + 1)
+            where = slice(pairs.starts[first], pairs.starts[last])
+            # the block as a structure of its own, in which the neighbours outside it come last and have no neighbours
+            outside = np.unique(pairs.neighbour[where])
+            outside = outside[(outside < first) | (outside >= last)]
+            atoms = np.concatenate([np.arange(first, last), outside])
+            inside = (pairs.neighbour[where] >= first) & (pairs.neighbour[where] < last)
+            neighbour = np.where(
+                inside, pairs.neighbour[where] - first, last - first + np.searchsorted(outside, pairs.neighbour[where])
+            )
+            starts = np.minimum(pairs.starts[first : first + len(atoms) + 1], pairs.starts[last]) - pairs.starts[first]
+            starts = np.concatenate([starts, np.full(len(atoms) + 1 - len(starts), starts[-1])])
+            own = Neighbours(
+                pairs.centre[where] - first, neighbour, pairs.vectors[where], pairs.distances[where], starts
+            )
+            yield Block(atoms, last - first, self._of_pairs(species[atoms], own, derivatives))
+            first = last
+
+    def _find(self, structure: Structure) -> tuple[np.ndarray, Neighbours]:
+        """Element of each atom, and the neighbours; checked."""
         species = structure.species_index(self.elements)
         if (species < 0).any():
             unknown = sorted(set(structure.species) - set(self.elements))
@@ -103,8 +148,11 @@ class SymmetryFunctions:
             )
         pairs = find_neighbours(structure, self.settings.cutoff)
         _check_distances(structure, pairs)
+        return species, pairs
+
+    def _of_pairs(self, species: np.ndarray, pairs: Neighbours, derivatives: bool) -> Fingerprint:
         angle = np.pi * pairs.distances / self.settings.cutoff
-        features = np.zeros((len(structure), len(self)))
+        features = np.zeros((len(species), len(self)))
         n_rows = len(pairs.distances) if derivatives else 0
         slopes = np.zeros((n_rows, 3, self.columns.shape[1]))
         _accumulate(

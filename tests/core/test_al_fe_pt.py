@@ -11,7 +11,7 @@ from ase.io import read
 
 from kmde_fw.config import Analysis, Descriptor
 from kmde_fw.core.coverage import coverage
-from kmde_fw.core.distributions import geometry_of_atoms
+from kmde_fw.core.distributions import AroundAtoms
 from kmde_fw.core.motifs import score_motifs
 from kmde_fw.core.outliers import feature_ranges, find_outliers
 from kmde_fw.hdnnp.symmetry_functions import SymmetryFunctions
@@ -67,7 +67,7 @@ def test_channels(found):
 
 @pytest.mark.parametrize("measure", ["density", "probability"])
 def test_the_best_motif_is_an_iron_platinum_bond(sets, found, outliers, measure):
-    around = geometry_of_atoms(sets[1], [(o.structure, o.atom) for o in outliers], ELEMENTS, 4.0)
+    around = AroundAtoms(sets[1], [(o.structure, o.atom) for o in outliers], ELEMENTS, 4.0)
     motifs = score_motifs(found, around, "key_motif", measure, 20)
     assert len(motifs) == 20
     # 54 Fe-Pt distances fix their bin width (0.029 Å) only within 20 %, and where the edges fall decides between this

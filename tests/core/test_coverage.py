@@ -5,8 +5,9 @@ import pytest
 from ase.build import bulk
 
 from kmde_fw.config import Analysis
+from kmde_fw.core import distributions
 from kmde_fw.core.coverage import Coverage, coverage
-from kmde_fw.core.distributions import pair_channels, triplet_channels
+from kmde_fw.core.distributions import pair_channels, sample_geometry, triplet_channels
 from kmde_fw.records import Structure
 
 
@@ -17,6 +18,7 @@ def rattled(*arguments, seed=0, repeat=2, sigma=0.1, **keywords) -> Structure:
 
 
 CUTOFF = 4.0
+CSCL = ("FeAl", "cesiumchloride"), {"a": 2.9}
 FCC = [rattled("Al", "fcc", a=4.05, seed=s) for s in range(2)]
 SALT = [rattled("FeAl", "cesiumchloride", a=2.9, seed=s) for s in range(2)]
 
@@ -57,6 +59,33 @@ def test_no_sample_is_lost():
         assert angles.counts_train[-1] == 6  # 180° exactly, in the last bin
         assert angles.edges[-2] < 180 < angles.edges[-1]
         assert found["Al-Al"].counts_train.sum() == 6
+
+
+def test_a_large_target_has_exact_bins_of_nearly_the_same_width(monkeypatch):
+    train, target = ([rattled(*a, repeat=4, sigma=0.03, **k)] for a, k in ((("Al", "fcc"), {"a": 4.05}), CSCL))
+    exact = coverage(train, target, ("Al", "Fe"), Analysis(), CUTOFF)
+    # what a target of a hundred thousand atoms does to the true limit
+    monkeypatch.setattr(distributions, "MAX_DISTINCT", 2500)
+    coarse = coverage(train, target, ("Al", "Fe"), Analysis(), CUTOFF)
+    samples = sample_geometry(target, ("Al", "Fe"), CUTOFF)
+    changed = []
+    for channel in coarse.channels:
+        values = (samples.distances if channel.kind == "distance" else samples.angles)[channel.key]
+        np.testing.assert_array_equal(channel.counts_target, np.histogram(values, channel.edges)[0])
+        usual = exact[channel.key].width
+        if channel.width != usual:
+            changed.append(channel.key)
+            assert channel.width == pytest.approx(usual, abs=180 / 2500)
+    assert changed == ["Al-Al-Al", "Al-Al-Fe", "Al-Fe-Fe"]
+
+
+def test_bins_are_those_that_count_counts():
+    channel = coverage(FCC, SALT, ("Al", "Fe"), Analysis(), CUTOFF)["Al-Al"]
+    edges = channel.edges
+    samples = np.array([-1.0, 0.0, edges[5], np.nextafter(edges[5], 0), edges[-2], edges[-1], edges[-1] + 1])
+    last = len(edges) - 2
+    assert channel.bins(samples).tolist() == [-1, 0, 5, 4, last, last, -1]
+    np.testing.assert_array_equal(channel.count(samples), np.histogram(samples, edges)[0])
 
 
 def test_equal_sets_have_no_gap():

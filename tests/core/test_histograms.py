@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from adaptivekde.sshist import sshist
 
-from kmde_fw.core.histograms import optimal_width, width_cost
+from kmde_fw.core.histograms import optimal_width, width_cost, width_costs
 
 
 def test_cost_by_hand():
@@ -20,6 +20,47 @@ def test_cost_is_that_of_sshist():
     _, _, _, costs, numbers = sshist(samples, N=range(2, 61), SN=30)
     ours = [width_cost(samples, n, 30) for n in numbers]
     np.testing.assert_allclose(ours, costs, rtol=1e-9)
+
+
+def normal():
+    return np.random.default_rng(1).normal(2.7, 0.2, 3000)
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        normal(),
+        np.round(normal(), 6),
+        np.round(normal(), 2),
+        np.repeat([2.5, 2.9, 3.7], 1000),
+        np.array([1.0, 1.0, 2.0]),
+    ],
+    ids=["normal", "rounded", "ties", "crystal", "three"],
+)
+@pytest.mark.parametrize("n_shifts", [1, 2, 30])
+def test_compiled_costs_are_those_of_the_readable_form(samples, n_shifts):
+    samples = np.sort(samples)
+    numbers = np.array([1, 2, 3, 7, 50, 51, 400])
+    expected = [width_cost(samples, n, n_shifts) for n in numbers]
+    np.testing.assert_allclose(width_costs(samples, numbers, n_shifts), expected, rtol=1e-12)
+    values, counts = np.unique(samples, return_counts=True)
+    np.testing.assert_allclose(width_costs(values, numbers, n_shifts, counts), expected, rtol=1e-12)
+
+
+def test_counted_samples_have_the_width_of_the_samples():
+    samples = np.round(normal(), 2)
+    values, counts = np.unique(samples, return_counts=True)
+    turned = np.random.default_rng(2).permutation(len(values))
+    width = optimal_width(samples, 0.01, 0.2)
+    assert optimal_width(values[turned], 0.01, 0.2, counts=counts[turned]) == width
+    assert optimal_width(values, 0.01, 0.2) != width
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_optimum_is_that_of_sshist(seed):
+    samples = np.sort(np.random.default_rng(seed).normal(2.7, 0.2, 500))
+    best, _, _, _, numbers = sshist(samples, N=range(2, 201), SN=30)
+    assert numbers[int(np.argmin(width_costs(samples, np.array(numbers), 30)))] == best
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -5,7 +5,7 @@ import pytest
 
 from kmde_fw.core.composition import CompositionGap
 from kmde_fw.core.coverage import Channel, Coverage
-from kmde_fw.core.distributions import Geometry
+from kmde_fw.core.distributions import AtomSamples
 from kmde_fw.core.motifs import STRATEGIES, Motif, find_strategy, score_motifs, strategy
 from kmde_fw.errors import ConfigError
 
@@ -16,8 +16,17 @@ def channel(key, kind, width, train, target) -> Channel:
     return Channel(key, kind, width, np.array(train), np.array(target))
 
 
-def geometry(pairs=(), angles=()) -> Geometry:
-    return Geometry({"A-A": np.array(pairs, dtype=float)}, {"A-A-A": np.array(angles, dtype=float)})
+def geometry(pairs=(), angles=()) -> dict[str, list[float]]:
+    return {"A-A": list(pairs), "A-A-A": list(angles)}
+
+
+def around(geometries) -> AtomSamples:
+    atoms = sorted(geometries)
+    return AtomSamples(
+        tuple(atoms),
+        {key: np.array([x for atom in atoms for x in geometries[atom][key]]) for key in ("A-A", "A-A-A")},
+        {key: np.repeat(range(len(atoms)), [len(geometries[atom][key]) for atom in atoms]) for key in ("A-A", "A-A-A")},
+    )
 
 
 # distances, Δ = 0.5: d_train = 0.2 0 0.8 1, d_target = 0 1 0.4 0.6; d_target - d_train = -0.2 1 -0.4 -0.4
@@ -32,7 +41,7 @@ OUTLIERS = {
 
 
 def found(name, measure="density", n_motifs=20):
-    return score_motifs(COVERAGE, OUTLIERS, name, measure, n_motifs)
+    return score_motifs(COVERAGE, [around(OUTLIERS)], name, measure, n_motifs)
 
 
 def facts(motifs):
@@ -65,12 +74,12 @@ def test_probability_is_free_of_units():
 
 def test_measure_changes_the_ranking():
     few = {(0, 0): geometry(pairs=[0.7], angles=[170.0, 160.0])}
-    first = {m: score_motifs(COVERAGE, few, "key_motif", m, 1)[0].channel for m in ("density", "probability")}
+    first = {m: score_motifs(COVERAGE, [around(few)], "key_motif", m, 1)[0].channel for m in ("density", "probability")}
     assert first == {"density": "A-A", "probability": "A-A-A"}
 
 
 def test_gap_only_needs_no_outliers():
-    motifs = score_motifs(COVERAGE, {}, "gap_only", "density", 20)
+    motifs = score_motifs(COVERAGE, [], "gap_only", "density", 20)
     assert facts(motifs) == [("A-A", 0.5, 1.0, 0), ("A-A-A", 120.0, round(5 / 600, 6), 0)]
     assert motifs[0].atoms == ()
     assert [m.score for m in found("gap_only")] == [m.score for m in motifs]
@@ -96,17 +105,18 @@ def test_random_has_no_motifs():
 
 
 def test_without_outliers_there_is_no_key_motif():
-    assert score_motifs(COVERAGE, {}, "key_motif", "density", 20) == []
-    assert score_motifs(COVERAGE, {}, "outlier_only", "density", 20) == []
+    assert score_motifs(COVERAGE, [], "key_motif", "density", 20) == []
+    assert score_motifs(COVERAGE, [], "outlier_only", "density", 20) == []
 
 
 def test_only_so_many():
     assert found("outlier_only", n_motifs=2) == found("outlier_only")[:2]
 
 
-def test_order_of_the_outliers_does_not_matter():
-    turned = dict(reversed(OUTLIERS.items()))
-    assert score_motifs(COVERAGE, turned, "key_motif", "density", 20) == found("key_motif")
+def test_blocks_of_outliers_add_up():
+    blocks = [around({atom: OUTLIERS[atom]}) for atom in sorted(OUTLIERS)]
+    for name in STRATEGIES:
+        assert score_motifs(COVERAGE, blocks, name, "density", 20) == found(name)
 
 
 def test_registry():

@@ -4,6 +4,7 @@ from ase.build import bulk
 
 from kmde_fw.config import Descriptor
 from kmde_fw.errors import ModelError
+from kmde_fw.hdnnp import symmetry_functions
 from kmde_fw.hdnnp.model import energy_offsets, feature_range, feature_scaling
 from kmde_fw.records import Labelled, Structure
 
@@ -44,6 +45,26 @@ def test_stress_is_the_slope_of_the_energy_with_strain(model, structure):
         strain[b, a] += step / 2
         slope = (model.energy(strained(structure, strain)) - model.energy(strained(structure, -strain))) / (2 * step)
         assert stress[k] == pytest.approx(slope / structure.volume, abs=1e-7)
+
+
+@pytest.mark.parametrize("pairs_at_once", [1, 50])
+def test_prediction_in_blocks_is_that_in_one(model, structure, monkeypatch, pairs_at_once):
+    """What a structure of many thousand atoms does to the true size of a block."""
+    larger = Structure.from_atoms(structure.to_atoms() * (1, 2, 2))
+    (whole,) = model.symmetry_functions.blocks(larger)
+    assert whole.n_centres == len(whole.atoms) == len(larger)
+    expected = model.predict(larger)
+    monkeypatch.setattr(symmetry_functions, "BLOCK_PAIRS", pairs_at_once)
+    blocks = list(model.symmetry_functions.blocks(larger, derivatives=True))
+    most = np.diff(model.symmetry_functions.compute(larger).starts).max()
+    assert len(blocks) > 3
+    assert max(len(block.fingerprint.derivatives) for block in blocks) <= max(pairs_at_once, most)
+    assert sorted(a for block in blocks for a in block.atoms[: block.n_centres]) == list(range(len(larger)))
+    found = model.predict(larger)
+    for name in ("energy", "forces", "stress", "atomic_energies", "features"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(found.species, expected.species)
+    assert model.energy(larger) == pytest.approx(expected.energy, rel=1e-12)
 
 
 def test_forces_and_stress_of_one_atom_that_neighbours_itself(make_model):
