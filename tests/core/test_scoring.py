@@ -217,7 +217,7 @@ def test_more_shards_than_candidates():
 
 
 def test_progress_is_told():
-    pool = CandidatePool(ELEMENTS, Design(candidates=250), {}, seed=0, cycle=1)
+    pool = CandidatePool(ELEMENTS, Design(candidates=2500), {}, seed=0, cycle=1)
     told = []
-    score_candidates(pool, range(250), [], CUTOFF, lambda *args: told.append(args))
-    assert told == [(100, 250, "candidates"), (200, 250, "candidates")]
+    score_candidates(pool, range(2500), [], CUTOFF, lambda *args: told.append(args))
+    assert told == [(done, 2500, "candidates") for done in (1000, 2000, 2500)]
