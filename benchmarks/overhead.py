@@ -8,22 +8,19 @@ time went. To reach: at most 15 % of a cycle's wall time, or 5 s, whichever is l
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import yaml
 from common import arguments, finish, versions
+from embedded import own_server
 from rich.table import Table
 
-from kmde_fw.store import Store, read_launchpad, server
+from kmde_fw.store import Store, read_launchpad
 
 SPECS = Path(__file__).parents[1] / "fw_specs"
 WORKERS = 2
@@ -142,21 +139,6 @@ def table_of(result: dict[str, Any]) -> Table:
         reached = "yes" if c["reached"] else "no"
         table.add_row(str(c["cycle"]), *numbers, reached, f"{c['idle']:.1f}", steps, f"{c['computing']:.1f}")
     return table
-
-
-@contextmanager
-def own_server(folder: Path) -> Iterator[Path]:
-    """An embedded server on a free port with its data in `folder`; gives its launchpad.yaml."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    process, _ = server.start(folder / "db", "127.0.0.1", port)
-    launchpad = folder / "launchpad.yaml"
-    settings = {"host": f"mongodb://{process.address}/?{server.URI_OPTIONS}", "name": "benchmark", "uri_mode": True}
-    launchpad.write_text(yaml.safe_dump(settings))
-    try:
-        yield launchpad
-    finally:
-        server.stop(folder / "db")
 
 
 if __name__ == "__main__":

@@ -299,10 +299,16 @@ class CandidatePool:
 
     def structure(self, index: int) -> Structure:
         """The crystal of recipe `index`."""
-        return build(self.recipe(index), self.parents)
+        return self.structures([index])[0]
+
+    def structures(self, indices: Sequence[int]) -> list[Structure]:
+        """The crystals of some recipes, as `build` makes each of them, to the bit."""
+        crystals = self.crystals(indices)
+        names = [self.recipe(index).describe() for index in indices]
+        return [crystals.structure(k, self.elements, name) for k, name in enumerate(names)]
 
     def crystals(self, indices: Sequence[int] | np.ndarray) -> Crystals:
-        """The crystals of some recipes, equal to the bit to `structure` of each; their elements are the pool's."""
+        """The same in arrays, for counting; species are numbers in the pool's `elements`."""
         return _assemble(self._units, self._recipes[np.asarray(indices, dtype=np.int64)])
 
     def recipe(self, index: int) -> Recipe:
