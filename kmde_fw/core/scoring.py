@@ -92,11 +92,12 @@ class Scorer:
         """
         n = len(crystals)
         counts, penalties, bonds = np.zeros((n, self.n_motifs), dtype=np.uint32), np.empty(n), np.empty(n)
+        cells, positions = _turned(crystals)
         _scan(
-            crystals.cells,
+            cells,
+            positions,
             crystals.starts,
             crystals.species,
-            crystals.positions,
             len(self.elements),
             self.sums,
             self.cutoff,
@@ -126,12 +127,30 @@ def _as_rows(lists: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
     return starts, np.array([m for row in lists for m in row], dtype=np.int64)
 
 
+def _turned(crystals: Crystals) -> tuple[np.ndarray, np.ndarray]:
+    """Cells and positions, each crystal in a frame with c along z and b in the plane of y and z: distances stay."""
+    frames = np.empty_like(crystals.cells)  # rows: the new x, y, z
+    for k in (2, 1, 0):
+        rest = crystals.cells[:, k]
+        for done in range(k + 1, 3):
+            rest = rest - _dot(crystals.cells[:, k], frames[:, done])[:, None] * frames[:, done]
+        frames[:, k] = rest / np.sqrt(_dot(rest, rest))[:, None]
+    of_atom = np.repeat(frames, crystals.n_atoms, axis=0)
+    cells = np.stack([_dot(crystals.cells, frames[:, None, k]) for k in range(3)], axis=-1)
+    return cells, np.stack([_dot(crystals.positions, of_atom[:, k]) for k in range(3)], axis=-1)
+
+
+def _dot(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Over the last axis, of 3, always in the same order: a sum does not depend on how many crystals there are."""
+    return u[..., 0] * v[..., 0] + u[..., 1] * v[..., 1] + u[..., 2] * v[..., 2]
+
+
 @numba.njit(cache=True)
 def _scan(  # type: ignore[no-untyped-def]
     cells,
+    positions,
     starts,
     species,
-    positions,
     n_elements,
     sums,
     cutoff,
@@ -147,15 +166,17 @@ def _scan(  # type: ignore[no-untyped-def]
     penalties,
     bonds,
 ):
-    """Add the motif counts of each crystal to `counts`; set its distance penalty and shortest bond."""
+    """Add the motif counts of each crystal to `counts`; set its distance penalty and shortest bond.
+
+    Crystals as `_turned` makes them.
+    """
     reach = max(cutoff, sums.max())
     wide = reach + 1e-9  # loops go a little further, for rounding
     units = np.empty((64, 3))  # unit vectors to the neighbours of one atom, and their elements
     others = np.empty(64, dtype=np.int64)
     for crystal in range(len(cells)):
         begin, end = starts[crystal], starts[crystal + 1]
-        kinds = species[begin:end]
-        cell, points = _turned(cells[crystal], positions[begin:end])
+        cell, points, kinds = cells[crystal], positions[begin:end], species[begin:end]
         penalty, shortest = 0.0, np.inf
         for i in range(len(kinds)):
             vertex = kinds[i]
@@ -234,18 +255,6 @@ def _scan(  # type: ignore[no-untyped-def]
 def _multiples(step, low, high):  # type: ignore[no-untyped-def]
     """The whole numbers k with low <= k · step <= high."""
     return range(int(np.ceil(low / step)), int(np.floor(high / step)) + 1)
-
-
-@numba.njit(cache=True)
-def _turned(cell, positions):  # type: ignore[no-untyped-def]
-    """Cell and positions in a frame in which c is along z and b in the plane of y and z: distances stay."""
-    frame = np.empty((3, 3))  # rows: the new x, y, z
-    for k in (2, 1, 0):
-        frame[k] = cell[k]
-        for done in range(k + 1, 3):
-            frame[k] -= np.sum(cell[k] * frame[done]) * frame[done]
-        frame[k] /= np.sqrt(np.sum(frame[k] * frame[k]))
-    return cell @ frame.T, positions @ frame.T
 
 
 @numba.njit(cache=True)

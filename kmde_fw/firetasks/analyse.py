@@ -29,10 +29,13 @@ class Analyse(CycleTask):
         )
         key = cycle_key(view.name, view.cycle)
         common = {"campaign": view.name, "cycle": view.cycle}
-        for motif in result.motifs:
-            view.store.insert_once(
-                "motifs", {"_id": cycle_key(view.name, view.cycle, motif.rank), **common, **motif.to_document()}
-            )
+        view.store.insert_many_once(
+            "motifs",
+            [
+                {"_id": cycle_key(view.name, view.cycle, motif.rank), **common, **motif.to_document()}
+                for motif in result.motifs
+            ],
+        )
         view.store.insert_once(
             "analyses",
             {
