@@ -222,26 +222,18 @@ def _scan(  # type: ignore[no-untyped-def]
                                 units[n_near, 2] = z / distance
                                 others[n_near] = other
                                 n_near += 1
-            for p in range(n_near):
-                row_of_p = first + others[p] * n_elements
-                if triplet_starts[row_of_p] == triplet_starts[row_of_p + n_elements]:
-                    continue
-                for q in range(p + 1, n_near):
-                    channel = row_of_p + others[q]
-                    begin_entry, end_entry = triplet_starts[channel], triplet_starts[channel + 1]
-                    if begin_entry == end_entry:
-                        continue
-                    cosine = units[p, 0] * units[q, 0] + units[p, 1] * units[q, 1] + units[p, 2] * units[q, 2]
-                    for entry in range(begin_entry, end_entry):
-                        m = triplet_entries[entry]
-                        if cosine > cos_low[m] + _COSINE_MARGIN or cosine < cos_high[m] - _COSINE_MARGIN:
-                            continue
-                        if cosine < cos_low[m] - _COSINE_MARGIN and cosine > cos_high[m] + _COSINE_MARGIN:
-                            counts[crystal, m] += 1
-                            continue
-                        angle = _angle(units[p], units[q], cosine)
-                        if low[m] <= angle < high[m]:
-                            counts[crystal, m] += 1
+            _count_angles(
+                units[:n_near],
+                others[:n_near],
+                triplet_starts[first : last + 1],
+                triplet_entries,
+                n_elements,
+                low,
+                high,
+                cos_low,
+                cos_high,
+                counts[crystal],
+            )
         # every pair was seen from both of its ends
         for kind in range(n_elements):
             for other_kind in range(kind, n_elements):
@@ -249,6 +241,36 @@ def _scan(  # type: ignore[no-untyped-def]
                 for entry in range(pair_starts[pair], pair_starts[pair + 1]):
                     counts[crystal, pair_entries[entry]] //= 2
         penalties[crystal], bonds[crystal] = penalty / 2.0, shortest
+
+
+@numba.njit(cache=True)
+def _count_angles(  # type: ignore[no-untyped-def]
+    units, others, starts, entries, n_elements, low, high, cos_low, cos_high, counts
+):
+    """Add to `counts` the angles at one vertex, between unit vectors to neighbours of the elements `others`.
+
+    The motifs of ends a and b are entries[starts[a·n + b]:starts[a·n + b + 1]].
+    """
+    for p in range(len(units)):
+        row = others[p] * n_elements
+        if starts[row] == starts[row + n_elements]:
+            continue
+        for q in range(p + 1, len(units)):
+            channel = row + others[q]
+            begin, end = starts[channel], starts[channel + 1]
+            if begin == end:
+                continue
+            cosine = units[p, 0] * units[q, 0] + units[p, 1] * units[q, 1] + units[p, 2] * units[q, 2]
+            for entry in range(begin, end):
+                m = entries[entry]
+                if cosine > cos_low[m] + _COSINE_MARGIN or cosine < cos_high[m] - _COSINE_MARGIN:
+                    continue
+                if cosine < cos_low[m] - _COSINE_MARGIN and cosine > cos_high[m] + _COSINE_MARGIN:
+                    counts[m] += 1
+                    continue
+                angle = _angle(units[p], units[q], cosine)
+                if low[m] <= angle < high[m]:
+                    counts[m] += 1
 
 
 @numba.njit(cache=True)
