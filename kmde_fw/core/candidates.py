@@ -6,8 +6,8 @@ not stored: recipe i of a pool is the same on every machine, however many machin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
 
@@ -25,6 +25,8 @@ MIN_DISPLACED_ATOMS = 4
 _REPEATS = ((1, 1, 1), (2, 1, 1), (2, 2, 1), (2, 2, 2))
 _UNIAXIAL = ("x", "y", "z")
 _SHEAR = ("xy", "xz", "yx", "yz", "zx", "zy")
+#: what `Recipe.strain_axes` may be; in columns, its number in this row
+_STRAINS = ("", *_UNIAXIAL, *_SHEAR)
 
 
 @dataclass(frozen=True)
@@ -110,19 +112,119 @@ class Recipe:
 def build(recipe: Recipe, parents: Mapping[str, Structure]) -> Structure:
     """The crystal of a recipe. parents: by structure id; only a recipe with a parent needs it there."""
     species, cell, positions = _crystal(recipe.family, parents)
-    cell, positions = recipe.scale * cell, recipe.scale * positions
-    if recipe.repeat != (1, 1, 1):
-        shifts = np.indices(recipe.repeat).reshape(3, -1).T @ cell
-        positions = (shifts[:, None, :] + positions).reshape(-1, 3)
-        cell = cell * np.array(recipe.repeat)[:, None]
-        species = species * len(shifts)
-    if recipe.strain_axes:
-        deformation = np.eye(3)
-        deformation["xyz".index(recipe.strain_axes[0]), "xyz".index(recipe.strain_axes[-1])] += recipe.strain
-        cell, positions = cell @ deformation.T, positions @ deformation.T
-    if recipe.displacement:
-        positions = positions + np.random.default_rng(recipe.seed).normal(0.0, recipe.displacement, positions.shape)
-    return Structure(species, cell, positions, recipe.describe())
+    elements = tuple(sorted(set(species)))
+    unit = Crystals.of([Structure(species, cell, positions)], elements)
+    return _assemble(unit, _Recipes.of(recipe)).structure(0, elements, recipe.describe())
+
+
+@dataclass(frozen=True, eq=False)
+class Crystals:
+    """Many crystals in few arrays, for compiled loops.
+
+    cells: (n, 3, 3), rows are lattice vectors in Å; starts: (n + 1,), the atoms of crystal k are
+    starts[k]:starts[k + 1] of species (n_atoms,), numbers in a tuple of elements, and of positions (n_atoms, 3) in Å.
+    """
+
+    cells: np.ndarray
+    starts: np.ndarray
+    species: np.ndarray
+    positions: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    @property
+    def n_atoms(self) -> np.ndarray:
+        """Atoms of each crystal, (n,)."""
+        return np.diff(self.starts)
+
+    @classmethod
+    def of(cls, structures: Sequence[Structure], elements: tuple[str, ...]) -> Crystals:
+        """Raises InputError for a structure with an element that is not among `elements`."""
+        species = [structure.species_index(elements) for structure in structures]
+        for structure, kinds in zip(structures, species, strict=True):
+            if kinds.min() < 0:
+                raise InputError(
+                    f"{structure.name or structure.formula} has an element that is not among {', '.join(elements)}"
+                )
+        return cls(
+            np.array([s.cell for s in structures], dtype=np.float64).reshape(-1, 3, 3),
+            np.cumsum([0, *map(len, structures)]),
+            np.concatenate([np.zeros(0, dtype=np.int64), *species]),
+            np.concatenate([np.zeros((0, 3)), *(s.positions for s in structures)]),
+        )
+
+    def structure(self, k: int, elements: tuple[str, ...], name: str) -> Structure:
+        """Crystal number k."""
+        atoms = slice(self.starts[k], self.starts[k + 1])
+        species = tuple(elements[kind] for kind in self.species[atoms].tolist())
+        return Structure(species, self.cells[k].copy(), self.positions[atoms].copy(), name)
+
+
+@dataclass(frozen=True, eq=False)
+class _Recipes:
+    """Many recipes in columns (n,), what they are in `Recipe`; family: number of the crystal, strain_axes: in _STRAINS.
+
+    repeat is (n, 3).
+    """
+
+    family: np.ndarray
+    scale: np.ndarray
+    repeat: np.ndarray
+    strain_axes: np.ndarray
+    strain: np.ndarray
+    displacement: np.ndarray
+    seed: np.ndarray
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> _Recipes:
+        """One recipe; its family is number 0."""
+        return cls(
+            family=np.array([0]),
+            scale=np.array([recipe.scale]),
+            repeat=np.array([recipe.repeat]),
+            strain_axes=np.array([_STRAINS.index(recipe.strain_axes)]),
+            strain=np.array([recipe.strain]),
+            displacement=np.array([recipe.displacement]),
+            seed=np.array([recipe.seed]),
+        )
+
+    def __getitem__(self, rows: np.ndarray) -> _Recipes:
+        return _Recipes(**{column.name: getattr(self, column.name)[rows] for column in fields(self)})
+
+
+def _assemble(units: Crystals, recipes: _Recipes) -> Crystals:
+    """The crystals of some recipes; units: that of each family, before it is scaled.
+
+    Element by element, without sums whose order could depend on how many there are: a crystal is the same to the last
+    bit whether it is made alone or among thousands.
+    """
+    scale, family, repeat = recipes.scale, recipes.family, recipes.repeat
+    unit_size = units.n_atoms[family]
+    sizes = unit_size * repeat.prod(axis=1)
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    cells = scale[:, None, None] * units.cells[family]
+
+    row = np.repeat(np.arange(len(sizes)), sizes)  # of each atom: its recipe, its copy of the unit, its atom there
+    copy, atom = np.divmod(np.arange(starts[-1]) - starts[row], unit_size[row])
+    atom += units.starts[family][row]
+    positions = scale[row, None] * units.positions[atom]
+    _, n_y, n_z = repeat[row].T
+    for axis, steps in enumerate((copy // (n_y * n_z), copy // n_z % n_y, copy % n_z)):
+        positions += steps[:, None] * cells[row, axis]
+    cells *= repeat[:, :, None]
+
+    for number, axes in enumerate(_STRAINS[1:], start=1):
+        moved, along = "xyz".index(axes[0]), "xyz".index(axes[-1])
+        strained = recipes.strain_axes == number
+        cells[strained, :, moved] += recipes.strain[strained, None] * cells[strained, :, along]
+        strained = strained[row]
+        positions[strained, moved] += recipes.strain[row[strained]] * positions[strained, along]
+    for k in np.flatnonzero(recipes.displacement).tolist():
+        atoms = slice(starts[k], starts[k + 1])
+        noise = np.random.default_rng(recipes.seed[k])
+        positions[atoms] += noise.normal(0.0, recipes.displacement[k], positions[atoms].shape)
+    return Crystals(cells, starts, units.species[atom], positions)
 
 
 def _crystal(family: Family, parents: Mapping[str, Structure]) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
@@ -184,9 +286,9 @@ class CandidatePool:
             shares.append(self._shares(int(share), len(source)))
         #: (n_families + 1,): the recipes of family f are first[f] ... first[f + 1] - 1
         self._first = np.concatenate([[0], np.cumsum(np.concatenate(shares))])
-        self._grid_shift = float(np.random.default_rng([seed, cycle]).random())
-        self._ranges = [self._range_of_scales(family) for family in self.families]
-        self._sizes = [self._size(family) for family in self.families]
+        crystals = [Structure(*_crystal(family, self.parents)) for family in self.families]
+        self._units = Crystals.of(crystals, self.elements)
+        self._recipes = self._draw()
 
     def __len__(self) -> int:
         return self.design.candidates
@@ -197,30 +299,72 @@ class CandidatePool:
 
     def structure(self, index: int) -> Structure:
         """The crystal of recipe `index`."""
-        return build(self.recipe(index), self.parents)
+        return self.structures([index])[0]
+
+    def structures(self, indices: Sequence[int]) -> list[Structure]:
+        """The crystals of some recipes, as `build` makes each of them, to the bit."""
+        crystals = self.crystals(indices)
+        names = [self.recipe(index).describe() for index in indices]
+        return [crystals.structure(k, self.elements, name) for k, name in enumerate(names)]
+
+    def crystals(self, indices: Sequence[int] | np.ndarray) -> Crystals:
+        """The same in arrays, for counting; species are numbers in the pool's `elements`."""
+        return _assemble(self._units, self._recipes[np.asarray(indices, dtype=np.int64)])
 
     def recipe(self, index: int) -> Recipe:
         """Recipe number `index`."""
         if not 0 <= index < len(self):
             raise IndexError(f"candidate {index} of a pool of {len(self)}")
-        f = int(np.searchsorted(self._first, index, side="right")) - 1
-        j, n_family = index - int(self._first[f]), int(self._first[f + 1] - self._first[f])
-        design, (low, high) = self.design, self._ranges[f]
+        recipes = self._recipes
+        x, y, z = recipes.repeat[index].tolist()
+        return Recipe(
+            index=index,
+            family=self.families[recipes.family[index]],
+            scale=float(recipes.scale[index]),
+            repeat=(x, y, z),
+            strain_axes=_STRAINS[recipes.strain_axes[index]],
+            strain=float(recipes.strain[index]),
+            displacement=float(recipes.displacement[index]),
+            seed=int(recipes.seed[index]),
+        )
+
+    def _draw(self) -> _Recipes:
+        """All recipes. Recipe i depends on row i of the drawn numbers, on nothing else that is drawn."""
+        design, n, n_families = self.design, len(self), len(self.families)
+        rng = np.random.default_rng([self.seed, self.cycle])
+        grid_shift = rng.random()
+        size, amount, direction, noise = rng.random((n, 4)).T
+
+        sizes = np.diff(self._first)
+        family = np.repeat(np.arange(n_families), sizes)
+        number = np.arange(n) - self._first[family]  # in its family
         # each family starts somewhere else in the row: a family with a single candidate is not always perfect
-        variants = [self._possible(variant, f) for variant in _rotated(VARIANTS, f + self.cycle)]
-        variant = variants[j % len(variants)]
-        perfect = Recipe(index, self.families[f], low)
-        if variant == "perfect":
-            k, n_perfect = _count(variants, "perfect", j), _count(variants, "perfect", n_family)
-            return replace(perfect, scale=low + (high - low) * (k + self._grid_shift) / n_perfect)
-        rng = np.random.default_rng([self.seed, self.cycle, index])
-        recipe = replace(perfect, scale=float(rng.uniform(low, high)))
-        if variant == "displaced":
-            displacement = float(design.max_displacement * (1.0 - rng.random()))  # never 0
-            return replace(recipe, repeat=self._repeat(f), displacement=displacement, seed=int(rng.integers(2**31)))
-        axes = _UNIAXIAL if variant == "uniaxial" else _SHEAR
-        strain = float(rng.uniform(-design.max_strain, design.max_strain))
-        return replace(recipe, strain_axes=axes[rng.integers(len(axes))], strain=strain)
+        rows = [
+            [self._possible(variant, f) for variant in _rotated(VARIANTS, f + self.cycle)] for f in range(n_families)
+        ]
+        variant = np.array(rows)[family, number % len(VARIANTS)]
+        perfect, displaced = variant == "perfect", variant == "displaced"
+        uniaxial, shear = variant == "uniaxial", variant == "shear"
+
+        low, high = np.array([self._range_of_scales(f) for f in self.families])[family].T
+        # perfect crystals of a family: a grid; how many of them come before each, and how many there are
+        before = np.cumsum(perfect) - perfect
+        before -= before[self._first[family]]
+        on_grid = (before + grid_shift) / np.maximum(np.bincount(family, perfect, n_families)[family], 1)
+        axis = np.select(
+            [uniaxial, shear],
+            [1 + (direction * len(_UNIAXIAL)).astype(int), 1 + len(_UNIAXIAL) + (direction * len(_SHEAR)).astype(int)],
+        )
+        repeats = np.array([self._repeat(f) for f in range(n_families)])
+        return _Recipes(
+            family=family,
+            scale=low + (high - low) * np.where(perfect, on_grid, size),
+            repeat=np.where(displaced[:, None], repeats[family], 1),
+            strain_axes=axis,
+            strain=np.where(axis > 0, design.max_strain * (2 * amount - 1), 0.0),
+            displacement=np.where(displaced, design.max_displacement * (1 - amount), 0.0),  # never 0 if displaced
+            seed=np.where(displaced, (noise * 2**31).astype(np.int64), 0),
+        )
 
     def _possible(self, variant: str, f: int) -> str:
         """The variant itself, or "perfect" where the settings or the cell leave nothing to vary."""
@@ -228,14 +372,15 @@ class CandidatePool:
             return "perfect"
         if variant == "displaced":
             x, y, z = self._repeat(f)
-            if self.design.max_displacement == 0 or self._sizes[f] * x * y * z == 1:
+            if self.design.max_displacement == 0 or self._units.n_atoms[f] * x * y * z == 1:
                 return "perfect"
         return variant
 
     def _repeat(self, f: int) -> tuple[int, int, int]:
         """The fewest cells with MIN_DISPLACED_ATOMS, or as many as max_atoms allows."""
-        allowed = [r for r in _REPEATS if self._sizes[f] * r[0] * r[1] * r[2] <= self.design.max_atoms]
-        enough = [r for r in allowed if self._sizes[f] * r[0] * r[1] * r[2] >= MIN_DISPLACED_ATOMS]
+        n = int(self._units.n_atoms[f])
+        allowed = [r for r in _REPEATS if n * r[0] * r[1] * r[2] <= self.design.max_atoms]
+        enough = [r for r in allowed if n * r[0] * r[1] * r[2] >= MIN_DISPLACED_ATOMS]
         return (enough or allowed[::-1])[0]
 
     def _sources(self) -> tuple[list[tuple[Family, ...]], tuple[str, ...]]:
@@ -258,11 +403,6 @@ class CandidatePool:
                 skipped.append(str(error))
         return [source for source in sources if source], tuple(skipped)
 
-    def _size(self, family: Family) -> int:
-        if family.parent is None:
-            return len(prototype(family.crystal))
-        return len(primitive_parent(self.parents[family.parent]).structure)
-
     def _range_of_scales(self, family: Family) -> tuple[float, float]:
         design = self.design
         if family.parent is not None:
@@ -281,8 +421,3 @@ class CandidatePool:
 def _rotated(row: tuple[str, ...], by: int) -> list[str]:
     by %= len(row)
     return [*row[by:], *row[:by]]
-
-
-def _count(row: list[str], item: str, n: int) -> int:
-    """How often `item` is among the first n of `row` repeated for ever."""
-    return n // len(row) * row.count(item) + row[: n % len(row)].count(item)

@@ -14,10 +14,9 @@ from typing import Any
 import numba
 import numpy as np
 
-from kmde_fw.core.candidates import CandidatePool
+from kmde_fw.core.candidates import CandidatePool, Crystals
 from kmde_fw.core.distributions import RESOLUTION
 from kmde_fw.core.motifs import Motif
-from kmde_fw.errors import InputError
 from kmde_fw.records import Structure
 from kmde_fw.units import radius_sums
 
@@ -26,6 +25,8 @@ MIN_DISTANCE = 0.85
 PENALTY = 50.0
 #: cosines closer than this to the edge of a motif are decided by the angle itself
 _COSINE_MARGIN = 1e-9
+#: candidates that are built at once
+_BATCH = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,28 +83,21 @@ class Scorer:
             *_as_rows(triplets),
         )
 
-    def __call__(self, structure: Structure) -> tuple[np.ndarray, float, float]:
-        """Motif counts (n_motifs,), distance penalty P_dist T(2.5), shortest bond over its radius sum.
+    def count(self, crystals: Crystals) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Motif counts (n, n_motifs), distance penalty P_dist T(2.5) (n,), shortest bond over its radius sum (n,).
 
-        N_m counts each pair of the cell once, and each unordered pair of neighbours of each vertex once. The shortest
+        N_m counts each pair of a cell once, and each unordered pair of neighbours of each vertex once. The shortest
         bond is exact up to 1 and infinite when no atoms are closer than the cutoff and than touching spheres.
+        crystals: their species are numbers in `elements`.
         """
-        species = structure.species_index(self.elements)
-        if species.min() < 0:
-            raise InputError(
-                f"{structure.name or structure.formula} has an element that is not among {', '.join(self.elements)}"
-            )
-        counts = np.zeros(self.n_motifs, dtype=np.int64)
-        # one memory layout and type, or numba would compile the loop once more for each
-        positions = np.ascontiguousarray(structure.positions, dtype=np.float64)
-        cell = np.ascontiguousarray(structure.cell, dtype=np.float64)
-        inverse = np.linalg.inv(cell)
-        penalty, bond = _scan(
+        n = len(crystals)
+        counts, penalties, bonds = np.zeros((n, self.n_motifs), dtype=np.uint32), np.empty(n), np.empty(n)
+        cells, positions = _turned(crystals)
+        _scan(
+            cells,
             positions,
-            positions @ inverse,
-            cell,
-            inverse,
-            species,
+            crystals.starts,
+            crystals.species,
             len(self.elements),
             self.sums,
             self.cutoff,
@@ -116,8 +110,15 @@ class Scorer:
             self.triplet_starts,
             self.triplet_entries,
             counts,
+            penalties,
+            bonds,
         )
-        return counts, penalty, bond
+        return counts, penalties, bonds
+
+    def __call__(self, structure: Structure) -> tuple[np.ndarray, float, float]:
+        """`count` of a single structure. Raises InputError if it has an element that is not among `elements`."""
+        counts, penalties, bonds = self.count(Crystals.of([structure], self.elements))
+        return counts[0], float(penalties[0]), float(bonds[0])
 
 
 def _as_rows(lists: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
@@ -126,12 +127,29 @@ def _as_rows(lists: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
     return starts, np.array([m for row in lists for m in row], dtype=np.int64)
 
 
+def _turned(crystals: Crystals) -> tuple[np.ndarray, np.ndarray]:
+    """Cells and positions, each crystal in a frame with c along z and b in the plane of y and z: distances stay."""
+    frames = np.empty_like(crystals.cells)  # rows: the new x, y, z
+    for k in (2, 1, 0):
+        rest = crystals.cells[:, k]
+        for done in range(k + 1, 3):
+            rest = rest - _dot(crystals.cells[:, k], frames[:, done])[:, None] * frames[:, done]
+        frames[:, k] = rest / np.sqrt(_dot(rest, rest))[:, None]
+    of_atom = np.repeat(frames, crystals.n_atoms, axis=0)
+    cells = np.stack([_dot(crystals.cells, frames[:, None, k]) for k in range(3)], axis=-1)
+    return cells, np.stack([_dot(crystals.positions, of_atom[:, k]) for k in range(3)], axis=-1)
+
+
+def _dot(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Over the last axis, of 3, always in the same order: a sum does not depend on how many crystals there are."""
+    return u[..., 0] * v[..., 0] + u[..., 1] * v[..., 1] + u[..., 2] * v[..., 2]
+
+
 @numba.njit(cache=True)
 def _scan(  # type: ignore[no-untyped-def]
+    cells,
     positions,
-    fractional,
-    cell,
-    inverse,
+    starts,
     species,
     n_elements,
     sums,
@@ -145,90 +163,120 @@ def _scan(  # type: ignore[no-untyped-def]
     triplet_starts,
     triplet_entries,
     counts,
+    penalties,
+    bonds,
 ):
-    """Add the motif counts to `counts`; return the distance penalty and the shortest bond over its radius sum."""
-    n = len(species)
+    """Add the motif counts of each crystal to `counts`; set its distance penalty and shortest bond.
+
+    Crystals as `_turned` makes them.
+    """
     reach = max(cutoff, sums.max())
-    # how many cells, along each lattice vector, a sphere of radius `reach` extends; the margin is for rounding
-    cells = np.empty(3)
-    for k in range(3):
-        cells[k] = reach * np.sqrt(inverse[0, k] ** 2 + inverse[1, k] ** 2 + inverse[2, k] ** 2) + 1e-9
+    wide = reach + 1e-9  # loops go a little further, for rounding
     units = np.empty((64, 3))  # unit vectors to the neighbours of one atom, and their elements
     others = np.empty(64, dtype=np.int64)
-    begin, end = np.empty(3, dtype=np.int64), np.empty(3, dtype=np.int64)
-    penalty, shortest = 0.0, np.inf
-    for i in range(n):
-        vertex = species[i]
-        first, last = vertex * n_elements**2, (vertex + 1) * n_elements**2
-        has_angles = triplet_starts[last] > triplet_starts[first]
-        n_near = 0
-        for j in range(n):
-            other = species[j]
-            touching = sums[vertex, other]
-            closest = MIN_DISTANCE * touching
-            pair = vertex * n_elements + other
-            for k in range(3):
-                apart = fractional[j, k] - fractional[i, k]
-                begin[k] = np.int64(np.ceil(-cells[k] - apart))
-                end[k] = np.int64(np.floor(cells[k] - apart)) + 1
-            for a in range(begin[0], end[0]):
-                for b in range(begin[1], end[1]):
-                    for c in range(begin[2], end[2]):
-                        if i == j and a == 0 and b == 0 and c == 0:
-                            continue
-                        x = (positions[j, 0] - positions[i, 0]) + (a * cell[0, 0] + b * cell[1, 0] + c * cell[2, 0])
-                        y = (positions[j, 1] - positions[i, 1]) + (a * cell[0, 1] + b * cell[1, 1] + c * cell[2, 1])
-                        z = (positions[j, 2] - positions[i, 2]) + (a * cell[0, 2] + b * cell[1, 2] + c * cell[2, 2])
-                        square = x * x + y * y + z * z
-                        if square >= reach * reach:
-                            continue
-                        distance = np.sqrt(square)
-                        shortest = min(shortest, distance / touching)
-                        if distance < closest:
-                            penalty += PENALTY * (closest - distance) ** 2
-                        if distance >= cutoff:
-                            continue
-                        for entry in range(pair_starts[pair], pair_starts[pair + 1]):
-                            m = pair_entries[entry]
-                            if low[m] <= distance < high[m]:
-                                counts[m] += 1
-                        if has_angles and distance > 0.0:
-                            if n_near == len(others):  # full: twice the room
-                                units = np.concatenate((units, np.empty_like(units)))
-                                others = np.concatenate((others, np.empty_like(others)))
-                            units[n_near, 0], units[n_near, 1], units[n_near, 2] = (
-                                x / distance,
-                                y / distance,
-                                z / distance,
-                            )
-                            others[n_near] = other
-                            n_near += 1
-        for p in range(n_near):
-            row = first + others[p] * n_elements
-            if triplet_starts[row] == triplet_starts[row + n_elements]:
+    for crystal in range(len(cells)):
+        begin, end = starts[crystal], starts[crystal + 1]
+        cell, points, kinds = cells[crystal], positions[begin:end], species[begin:end]
+        penalty, shortest = 0.0, np.inf
+        for i in range(len(kinds)):
+            vertex = kinds[i]
+            first, last = vertex * n_elements**2, (vertex + 1) * n_elements**2
+            has_angles = triplet_starts[last] > triplet_starts[first]
+            n_near = 0
+            for j in range(len(kinds)):
+                other = kinds[j]
+                touching = sums[vertex, other]
+                closest = MIN_DISTANCE * touching
+                pair = vertex * n_elements + other
+                begin_pair, end_pair = pair_starts[pair], pair_starts[pair + 1]
+                # images of j within the sphere: planes of the lattice that cut it, rows in the plane, points in the row
+                dx, dy, dz = points[j, 0] - points[i, 0], points[j, 1] - points[i, 1], points[j, 2] - points[i, 2]
+                for a in _multiples(cell[0, 0], -wide - dx, wide - dx):
+                    x, row, point = dx + a * cell[0, 0], dy + a * cell[0, 1], dz + a * cell[0, 2]
+                    height = np.sqrt(max(wide * wide - x * x, 0.0))
+                    for b in _multiples(cell[1, 1], -height - row, height - row):
+                        y, at = row + b * cell[1, 1], point + b * cell[1, 2]
+                        half = np.sqrt(max(height * height - y * y, 0.0))
+                        for c in _multiples(cell[2, 2], -half - at, half - at):
+                            if i == j and a == 0 and b == 0 and c == 0:
+                                continue
+                            z = at + c * cell[2, 2]
+                            distance = np.sqrt(x * x + y * y + z * z)
+                            if distance >= reach:
+                                continue
+                            shortest = min(shortest, distance / touching)
+                            if distance < closest:
+                                penalty += PENALTY * (closest - distance) ** 2
+                            if distance >= cutoff:
+                                continue
+                            for entry in range(begin_pair, end_pair):
+                                m = pair_entries[entry]
+                                if low[m] <= distance < high[m]:
+                                    counts[crystal, m] += 1
+                            if has_angles and distance > 0.0:
+                                if n_near == len(others):  # full: twice the room
+                                    units = np.concatenate((units, np.empty_like(units)))
+                                    others = np.concatenate((others, np.empty_like(others)))
+                                units[n_near, 0] = x / distance
+                                units[n_near, 1] = y / distance
+                                units[n_near, 2] = z / distance
+                                others[n_near] = other
+                                n_near += 1
+            _count_angles(
+                units[:n_near],
+                others[:n_near],
+                triplet_starts[first : last + 1],
+                triplet_entries,
+                n_elements,
+                low,
+                high,
+                cos_low,
+                cos_high,
+                counts[crystal],
+            )
+        # every pair was seen from both of its ends
+        for kind in range(n_elements):
+            for other_kind in range(kind, n_elements):
+                pair = kind * n_elements + other_kind
+                for entry in range(pair_starts[pair], pair_starts[pair + 1]):
+                    counts[crystal, pair_entries[entry]] //= 2
+        penalties[crystal], bonds[crystal] = penalty / 2.0, shortest
+
+
+@numba.njit(cache=True)
+def _count_angles(  # type: ignore[no-untyped-def]
+    units, others, starts, entries, n_elements, low, high, cos_low, cos_high, counts
+):
+    """Add to `counts` the angles at one vertex, between unit vectors to neighbours of the elements `others`.
+
+    The motifs of ends a and b are entries[starts[a·n + b]:starts[a·n + b + 1]].
+    """
+    for p in range(len(units)):
+        row = others[p] * n_elements
+        if starts[row] == starts[row + n_elements]:
+            continue
+        for q in range(p + 1, len(units)):
+            channel = row + others[q]
+            begin, end = starts[channel], starts[channel + 1]
+            if begin == end:
                 continue
-            for q in range(p + 1, n_near):
-                begin_entry, end_entry = triplet_starts[row + others[q]], triplet_starts[row + others[q] + 1]
-                if begin_entry == end_entry:
+            cosine = units[p, 0] * units[q, 0] + units[p, 1] * units[q, 1] + units[p, 2] * units[q, 2]
+            for entry in range(begin, end):
+                m = entries[entry]
+                if cosine > cos_low[m] + _COSINE_MARGIN or cosine < cos_high[m] - _COSINE_MARGIN:
                     continue
-                cosine = units[p, 0] * units[q, 0] + units[p, 1] * units[q, 1] + units[p, 2] * units[q, 2]
-                for entry in range(begin_entry, end_entry):
-                    m = triplet_entries[entry]
-                    if cosine > cos_low[m] + _COSINE_MARGIN or cosine < cos_high[m] - _COSINE_MARGIN:
-                        continue
-                    if cosine < cos_low[m] - _COSINE_MARGIN and cosine > cos_high[m] + _COSINE_MARGIN:
-                        counts[m] += 1
-                        continue
-                    angle = _angle(units[p], units[q], cosine)
-                    if low[m] <= angle < high[m]:
-                        counts[m] += 1
-    # every pair was seen from both of its ends
-    for channel in range(n_elements):
-        for other_end in range(channel, n_elements):
-            pair = channel * n_elements + other_end
-            for entry in range(pair_starts[pair], pair_starts[pair + 1]):
-                counts[pair_entries[entry]] //= 2
-    return penalty / 2.0, shortest
+                if cosine < cos_low[m] - _COSINE_MARGIN and cosine > cos_high[m] + _COSINE_MARGIN:
+                    counts[m] += 1
+                    continue
+                angle = _angle(units[p], units[q], cosine)
+                if low[m] <= angle < high[m]:
+                    counts[m] += 1
+
+
+@numba.njit(cache=True)
+def _multiples(step, low, high):  # type: ignore[no-untyped-def]
+    """The whole numbers k with low <= k · step <= high."""
+    return range(int(np.ceil(low / step)), int(np.floor(high / step)) + 1)
 
 
 @numba.njit(cache=True)
@@ -245,9 +293,7 @@ def count_motifs(
 ) -> np.ndarray:
     """N_m of T(2.4): how often each structure contains each motif, (n_structures, n_motifs), int64."""
     scorer = Scorer.of(motifs, elements, cutoff)
-    return np.array([scorer(structure)[0] for structure in structures], dtype=np.int64).reshape(
-        len(structures), len(motifs)
-    )
+    return scorer.count(Crystals.of(structures, scorer.elements))[0].astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -308,20 +354,25 @@ def score_candidates(
     progress: called every now and then with (done, total, message).
     """
     scorer = Scorer.of(motifs, pool.elements, cutoff)
-    n = len(indices)
-    columns = Columns(
-        index=np.array(indices, dtype=np.int64),
-        n_atoms=np.zeros(n, dtype=np.int32),
-        composition=np.zeros((n, len(pool.elements)), dtype=np.int32),
-        distance_penalty=np.zeros(n),
-        bond=np.zeros(n),
-        counts=np.zeros((n, len(motifs)), dtype=np.uint32),
-    )
-    for row, index in enumerate(indices):
-        structure = pool.structure(index)
-        columns.n_atoms[row] = len(structure)
-        columns.composition[row] = [structure.species.count(element) for element in pool.elements]
-        columns.counts[row], columns.distance_penalty[row], columns.bond[row] = scorer(structure)
-        if progress is not None and (row + 1) % 100 == 0:
-            progress(row + 1, n, "candidates")
-    return columns
+    index = np.array(indices, dtype=np.int64)
+    parts = []
+    for begin in range(0, max(len(index), 1), _BATCH):
+        batch = index[begin : begin + _BATCH]
+        crystals = pool.crystals(batch)
+        counts, penalties, bonds = scorer.count(crystals)
+        owner = np.repeat(np.arange(len(batch)), crystals.n_atoms)
+        kinds = len(pool.elements)
+        composition = np.bincount(owner * kinds + crystals.species, minlength=len(batch) * kinds)
+        parts.append(
+            Columns(
+                index=batch,
+                n_atoms=crystals.n_atoms.astype(np.int32),
+                composition=composition.reshape(len(batch), kinds).astype(np.int32),
+                distance_penalty=penalties,
+                bond=bonds,
+                counts=counts,
+            )
+        )
+        if progress is not None:
+            progress(begin + len(batch), len(index), "candidates")
+    return Columns.concatenate(parts)

@@ -4,6 +4,7 @@ from fireworks import FWAction
 from fireworks.utilities.fw_utilities import explicit_serialize
 
 from kmde_fw.core.analysis import analyse
+from kmde_fw.core.scoring import count_motifs
 from kmde_fw.firetasks.base import CampaignView, CycleTask, feature_list
 from kmde_fw.records import cycle_key
 
@@ -33,12 +34,17 @@ class Analyse(CycleTask):
             view.settings.analysis,
             view.settings.design.strategy,
         )
+        # compiles the search's loop where it has not been yet, while another worker trains: nobody waits for it now
+        count_motifs([], result.motifs, view.elements, view.settings.descriptor.cutoff)
         key = cycle_key(view.name, view.cycle)
         common = {"campaign": view.name, "cycle": view.cycle}
-        for motif in result.motifs:
-            view.store.insert_once(
-                "motifs", {"_id": cycle_key(view.name, view.cycle, motif.rank), **common, **motif.to_document()}
-            )
+        view.store.insert_many_once(
+            "motifs",
+            [
+                {"_id": cycle_key(view.name, view.cycle, motif.rank), **common, **motif.to_document()}
+                for motif in result.motifs
+            ],
+        )
         view.store.insert_once(
             "analyses",
             {

@@ -53,25 +53,25 @@ class Select(CycleTask):
             closures=gap.closures(columns.composition),
             covered=_covered(surrogates, motifs, view),
         )
-        structures = [pool.structure(r.index) for r in selection.ranking]
-        chosen = [k for k, r in enumerate(selection.ranking) if r.slot is not None]
-        store.put_structures([structures[k] for k in chosen], role="surrogate")
+        structures = pool.structures([ranked.index for ranked in selection.ranking])
+        kept = list(zip(selection.ranking, structures, strict=True))
+        candidates = {ranked.index: _candidate(ranked, pool, structure) for ranked, structure in kept}
+        store.put_structures([structure for ranked, structure in kept if ranked.slot is not None], role="surrogate")
         store.insert_many_once(
             "candidates",
             [
                 {
-                    "_id": cycle_key(view.name, view.cycle, "candidate") + f"/{ranked.index:06d}",
+                    "_id": cycle_key(view.name, view.cycle, "candidate") + f"/{index:06d}",
                     "campaign": view.name,
                     "cycle": view.cycle,
-                    "structure_id": structure.id,
-                    **_candidate(ranked, pool, structure),
+                    **candidate,
                 }
-                for ranked, structure in zip(selection.ranking, structures, strict=True)
+                for index, candidate in candidates.items()
             ],
         )
         slots = [
-            [_candidate(r, pool, pool.structure(r.index)) | {"structure_id": pool.structure(r.index).id} for r in row]
-            for row in ((pick, *reserves) for pick, reserves in zip(selection.picks, selection.reserves, strict=True))
+            [candidates[ranked.index] for ranked in (pick, *reserves)]
+            for pick, reserves in zip(selection.picks, selection.reserves, strict=True)
         ]
         store.insert_once(
             "selections",
@@ -94,6 +94,7 @@ def _candidate(ranked: Ranked, pool: CandidatePool, structure: Structure) -> dic
     recipe = pool.recipe(ranked.index)
     return {
         **ranked.to_document(),
+        "structure_id": structure.id,
         "recipe": recipe.to_document(),
         "description": recipe.describe(),
         "formula": structure.formula,

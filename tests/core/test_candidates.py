@@ -160,6 +160,22 @@ def test_shards_are_the_pool():
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
+def test_a_crystal_is_the_same_to_the_bit_alone_and_among_others():
+    """What is labelled is what was scored, through the recipe in the database, too."""
+    pool = pool_of([cell_of_two()], candidates=1000, max_displacement=0.3)
+    many = pool.crystals(range(1000))
+    for i in (*range(0, 1000, 7), 999):
+        again = build(Recipe.from_document(json.loads(json.dumps(pool.recipe(i).to_document()))), pool.parents)
+        for one in (pool.structure(i), again, many.structure(i, pool.elements, "")):
+            atoms = slice(many.starts[i], many.starts[i + 1])
+            assert one.cell.tobytes() == many.cells[i].tobytes()
+            assert one.positions.tobytes() == many.positions[atoms].tobytes()
+            assert one.species_index(pool.elements).tolist() == many.species[atoms].tolist()
+    few = pool.crystals([999, 3])
+    assert few.structure(0, pool.elements, "").id == pool.structure(999).id
+    assert few.structure(1, pool.elements, "").id == pool.structure(3).id
+
+
 def test_same_on_every_machine_and_new_in_every_cycle():
     ids = {s.id for s in map(pool_of(candidates=500).structure, range(500))}
     again = pool_of(candidates=500, elements=("Fe", "Al"))

@@ -9,7 +9,7 @@ from kmde_fw.core.candidates import CandidatePool, Recipe, build
 from kmde_fw.core.distributions import RESOLUTION, sample_geometry
 from kmde_fw.core.motifs import Motif
 from kmde_fw.core.prototypes import Family
-from kmde_fw.core.scoring import Columns, Scorer, count_motifs, score_candidates
+from kmde_fw.core.scoring import Columns, Scorer, _scan, count_motifs, score_candidates
 from kmde_fw.errors import InputError
 from kmde_fw.neighbours import find_neighbours
 from kmde_fw.records import Structure
@@ -217,7 +217,20 @@ def test_more_shards_than_candidates():
 
 
 def test_progress_is_told():
-    pool = CandidatePool(ELEMENTS, Design(candidates=250), {}, seed=0, cycle=1)
+    pool = CandidatePool(ELEMENTS, Design(candidates=2500), {}, seed=0, cycle=1)
     told = []
-    score_candidates(pool, range(250), [], CUTOFF, lambda *args: told.append(args))
-    assert told == [(100, 250, "candidates"), (200, 250, "candidates")]
+    score_candidates(pool, range(2500), [], CUTOFF, lambda *args: told.append(args))
+    assert told == [(done, 2500, "candidates") for done in (1000, 2000, 2500)]
+
+
+def test_the_loop_is_compiled_once():
+    """Whatever it is given, also nothing: each further memory layout or type would take seconds more."""
+    pool = CandidatePool(ELEMENTS, Design(candidates=30), {}, seed=0, cycle=1)
+    motifs = random_motifs(np.random.default_rng(0), 3, 20.0)
+    assert count_motifs([], motifs, ELEMENTS, CUTOFF).shape == (0, 3)
+    count_motifs([pool.structure(0)], [], ELEMENTS, CUTOFF)
+    turned = pool.structure(1)
+    count_motifs([Structure(turned.species, turned.cell.T, turned.positions)], motifs, list(ELEMENTS), 4)
+    score_candidates(pool, range(1), motifs, CUTOFF)
+    score_candidates(pool, range(30), motifs, CUTOFF)
+    assert len(_scan.signatures) == 1
