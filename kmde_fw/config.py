@@ -149,7 +149,7 @@ class Design(Section):
     picks_per_cycle: PositiveInt = Field(1, description="surrogates labelled in one cycle")
     replacements: int = Field(3, ge=0, description="next-best candidates tried when a label fails, per pick")
     candidates: PositiveInt = Field(20_000, description="candidates per cycle")
-    shards: PositiveInt = Field(4, description="fireworks that generate and score them in parallel")
+    shards: PositiveInt = Field(2, description="fireworks that generate and score them in parallel")
     keep: PositiveInt = Field(1000, description="best candidates of a cycle stored as documents of their own")
     prototypes: tuple[Literal[PROTOTYPES], ...] = Field(PROTOTYPES, description="crystals to decorate")  # type: ignore[valid-type]
     max_atoms: PositiveInt = Field(60, description="larger candidates and parents are not made")

@@ -77,10 +77,6 @@ class SymmetryFunctions:
         self._radial = _combinations(settings.radial_eta, settings.radial_shift)
         self._angular = _combinations(settings.angular_eta, settings.angular_zeta, settings.angular_lambda)
 
-        if not len(self._radial) + len(self._angular):
-            raise ModelError(
-                "a descriptor without symmetry functions describes nothing; give radial_eta or angular_eta"
-            )
         n_elements, n_radial, n_angular = len(elements), len(self._radial), len(self._angular)
         element_pairs = [(a, b) for a in range(n_elements) for b in range(a, n_elements)]
         cutoff = f"rc={settings.cutoff:g}"

@@ -161,5 +161,5 @@ def test_bad_input_is_a_sentence(structure):
         SymmetryFunctions(("Al",), Descriptor()).compute(double)
     with pytest.raises(ModelError, match="different elements"):
         SymmetryFunctions(("Al", "Al"), Descriptor())
-    with pytest.raises(ModelError, match="without symmetry functions"):
-        SymmetryFunctions(("Al",), Descriptor(radial_eta=(), angular_eta=()))
+    with pytest.raises(ValueError, match="no symmetry functions"):
+        Descriptor(radial_eta=(), angular_eta=())
