@@ -257,7 +257,8 @@ def test_a_narrow_domain_refuses_labels_also_those_that_another_campaign_has(lau
     accepted = store.count("labels", {"state": "accepted"})
     ended = run_campaign(tmp_path, launchpad_file, "narrow", **narrow)
     assert ended.returncode == 0, ended.stderr
-    assert "refused label, cycle 1: scale:" in ended.stdout
+    assert "refused label, cycle 3: scale:" in ended.stdout
+    assert "all 12 labels of the last 3 cycles failed" in ended.stdout
     outcome = store.outcomes("narrow", 1)[0]
     assert outcome["label_id"] is None
     selection = store.selection("narrow", 1)
