@@ -109,7 +109,10 @@ def _start_worker(name: str, launchpad: Path | None, folder: Path, number: int) 
     if launchpad is not None:
         command += ["--launchpad", str(launchpad)]
     with (folder / f"worker-{number}.log").open("ab") as log:
-        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        # a session of its own: Ctrl-C is for us to pass on
+        return subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True
+        )
 
 
 def _interrupted(number: int, frame: object) -> None:

@@ -32,23 +32,37 @@ def work(
     from kmde_fw.workflows.launchpad import launchpad_of
     from kmde_fw.workflows.rockets import ALIVE, states, worker_for
 
-    # a rocket turns an exception into FIZZLED at once; a signal's default would leave it RUNNING for ever
-    signal.signal(signal.SIGTERM, _stop)
+    stop = _Stop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
     if with_parent:
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     folder = (directory or Path.cwd()).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     with launchpad_of(launchpad) as pad:
         store = Store(pad.db)
-        while store.campaign(campaign)["state"] == "running":
-            rapidfire(pad, worker_for(campaign), m_dir=str(folder), nlaunches=0, sleep_time=IDLE, strm_lvl="INFO")
+        while not stop.asked and store.campaign(campaign)["state"] == "running":
+            # one rocket at a time, or one look for something to do
+            rapidfire(pad, worker_for(campaign), m_dir=str(folder), nlaunches=1, max_loops=1, sleep_time=IDLE)
             if not any(states(pad, campaign)[state] for state in ALIVE):
                 break
-            time.sleep(IDLE)
 
 
-def _stop(signum: int, frame: object) -> None:
-    raise SystemExit(f"stopped by signal {signum}")
+class _Stop:
+    """What a signal does to a worker.
+
+    A task at work is interrupted: its rocket makes it FIZZLED at once, where a signal's default would leave it RUNNING
+    for ever. FireWorks' own writing is not: half of it would leave a workflow that nobody can go on with.
+    """
+
+    asked = False
+
+    def __call__(self, number: int, frame: object) -> None:
+        from kmde_fw.firetasks.base import KmdeTask
+
+        self.asked = True
+        if KmdeTask.at_work:
+            raise SystemExit(f"stopped by signal {number}")
 
 
 def _end_with(parent: int) -> None:

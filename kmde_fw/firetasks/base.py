@@ -29,8 +29,18 @@ class KmdeTask(FiretaskBase):
     FireWorks accepts any parameter of a task read from YAML; here an unknown or missing one is an error.
     """
 
+    #: whether a task is at work in this process: only then may a signal interrupt it (see `kmde work`)
+    at_work: ClassVar[bool] = False
+
     def run_task(self, fw_spec: dict[str, Any]) -> FWAction | None:
         """Check the parameters, open the store, do the step."""
+        KmdeTask.at_work = True
+        try:
+            return self._run_task(fw_spec)
+        finally:
+            KmdeTask.at_work = False
+
+    def _run_task(self, fw_spec: dict[str, Any]) -> FWAction | None:
         known = [*self.required_params, *(self.optional_params or [])]
         given = sorted(key for key in self if not key.startswith("_"))
         for key in given:

@@ -27,6 +27,7 @@ from kmde_fw.firetasks.select import Select
 from kmde_fw.firetasks.train import Train
 from kmde_fw.records import cycle_key
 from kmde_fw.store import Store
+from kmde_fw.workflows.rockets import remove_orphans
 
 #: how long an owner has between its claim to spawn a cycle and the cycle's fireworks
 CLAIM_SECONDS = 60.0
@@ -68,8 +69,8 @@ def may_spawn(store: Store, launchpad: LaunchPad, campaign: str, cycle: int, own
     """
     key = cycle_key(campaign, cycle, "spawn")
     owned = store.claim(key, owner)
-    query = {"spec.kmde.campaign": campaign, "spec.kmde.cycle": cycle, "spec.kmde.step": "Advance"}
-    if launchpad.get_fw_ids(query, limit=1):
+    # what an owner that was killed in the act left outside of any workflow does not count
+    if not remove_orphans(launchpad, {"spec.kmde.campaign": campaign, "spec.kmde.cycle": cycle}):
         return False
     if owned:
         return True

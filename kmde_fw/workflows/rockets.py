@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections import Counter
 from typing import Any
 
@@ -11,6 +12,9 @@ from fireworks import FWorker, LaunchPad
 
 #: states in which a firework will still do something without anybody's help
 ALIVE = ("READY", "RESERVED", "RUNNING")
+
+#: FireWorks holds a workflow's lock for a moment; one that stays so long is that of a killed worker
+LOCK_SECONDS = 10.0
 
 
 def worker_for(campaign: str) -> FWorker:
@@ -38,7 +42,13 @@ def fizzled(launchpad: LaunchPad, campaign: str) -> list[dict[str, Any]]:
 
 
 def recover(launchpad: LaunchPad, campaign: str) -> list[str]:
-    """Make READY again what fizzled, and what runs on a worker of this host whose process is gone. Returns names."""
+    """Make READY again what fizzled, and what runs on a worker of this host whose process is gone. Returns names.
+
+    A worker killed while FireWorks was writing its result may also leave the workflow locked, and fireworks of the next
+    cycle that belong to no workflow: both are cleared away first.
+    """
+    _unlock(launchpad, campaign)
+    remove_orphans(launchpad, {"spec.kmde.campaign": campaign})
     again = []
     query = {"spec.kmde.campaign": campaign, "state": {"$in": ["FIZZLED", "RUNNING", "RESERVED"]}}
     for document in list(launchpad.fireworks.find(query, {"fw_id": 1, "name": 1, "state": 1}).sort("fw_id")):
@@ -46,6 +56,29 @@ def recover(launchpad: LaunchPad, campaign: str) -> list[str]:
             launchpad.rerun_fw(document["fw_id"])
             again.append(document["name"])
     return again
+
+
+def remove_orphans(launchpad: LaunchPad, query: dict[str, Any]) -> bool:
+    """Delete those of the fireworks that no workflow knows. True if none of the others is left, either."""
+    ids = launchpad.get_fw_ids(query)
+    known: set[int] = set()
+    for workflow in launchpad.workflows.find({"nodes": {"$in": ids}}, {"nodes": 1}):
+        known.update(workflow["nodes"])
+    orphans = [fw_id for fw_id in ids if fw_id not in known]
+    if orphans:
+        launchpad.fireworks.delete_many({"fw_id": {"$in": orphans}})
+    return len(orphans) == len(ids)
+
+
+def _unlock(launchpad: LaunchPad, campaign: str) -> None:
+    """Take away a lock that nobody holds any more. FireWorks itself would wait for it for minutes and then give up."""
+    query = {"metadata.campaign": campaign, "locked": {"$exists": True}}
+    end = time.monotonic() + LOCK_SECONDS
+    while launchpad.workflows.find_one(query, {"_id": 1}) is not None:
+        if time.monotonic() > end:
+            launchpad.workflows.update_many(query, {"$unset": {"locked": True}})
+            return
+        time.sleep(0.5)
 
 
 def _worker_is_gone(launchpad: LaunchPad, fw_id: int) -> bool:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -298,6 +299,49 @@ def test_workers_end_with_kmde_run_and_the_next_run_goes_on(launchpad_file, stor
     process.kill()
     process.wait()
     wait_for(lambda: not workers_of(tmp_path / "run"))
+
+
+def test_what_a_worker_killed_in_the_act_leaves_is_cleared_away(launchpad_file, store, tmp_path):
+    """FireWorks had written the next cycle's fireworks, and neither their workflow nor the end of Advance."""
+    file = write_campaign(tmp_path / "c", training={"seeds": [0], "max_closures": 3}, stop={"max_surrogates": 1})
+    words = ("kmde", "run", file, "-l", launchpad_file, "--directory", tmp_path / "run")
+    assert call(*words, cwd=tmp_path).returncode == 0
+    fireworks, workflows, launches = (store.database[name] for name in ("fireworks", "workflows", "launches"))
+    late = {fw["fw_id"] for fw in fireworks.find({"spec.kmde.cycle": 1})}
+    (workflow,) = workflows.find()
+    links = {
+        key: [c for c in value if c not in late] for key, value in workflow["links"].items() if int(key) not in late
+    }
+    advance = fireworks.find_one({"spec.kmde.cycle": 0, "spec.kmde.step": "Advance"})
+    finish = fireworks.find_one({"spec.kmde.step": "Finish"})
+    links[str(advance["fw_id"])] = [finish["fw_id"]]
+    parents = {
+        key: [c for c in value if c not in late]
+        for key, value in workflow["parent_links"].items()
+        if int(key) not in late
+    }
+    parents[str(finish["fw_id"])] = [advance["fw_id"]]
+    nodes = [n for n in workflow["nodes"] if n not in late]
+    states = {key: value for key, value in workflow["fw_states"].items() if int(key) not in late}
+    states.update({str(advance["fw_id"]): "RUNNING", str(finish["fw_id"]): "WAITING"})
+    changed = {"links": links, "parent_links": parents, "nodes": nodes, "fw_states": states, "state": "RUNNING"}
+    workflows.update_one({"_id": workflow["_id"]}, {"$set": {**changed, "locked": True}})
+    fireworks.update_many({"fw_id": {"$in": list(late)}}, {"$set": {"state": "READY"}})
+    fireworks.update_one({"_id": finish["_id"]}, {"$set": {"state": "WAITING", "launches": []}})
+    fireworks.update_one({"_id": advance["_id"]}, {"$set": {"state": "RUNNING"}})
+    # a process number that no process has any more
+    worker = f"kmde {socket.gethostname()} {2**22 + 1}"
+    launches.update_many(
+        {"launch_id": {"$in": advance["launches"]}}, {"$set": {"state": "RUNNING", "fworker.name": worker}}
+    )
+    store.set_campaign_state("cu_au", "running", "")
+
+    again = call(*words, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "ready again: cu_au 000 Advance" in again.stdout
+    assert store.campaign("cu_au")["state"] == "finished"
+    assert {fw["state"] for fw in fireworks.find()} == {"COMPLETED"}
+    assert not late & {fw["fw_id"] for fw in fireworks.find()}, "the orphans are gone, others have taken their place"
 
 
 def workers_of(directory: Path) -> list[str]:
