@@ -11,12 +11,13 @@ G3 is the "narrow" form: j and k must also be neighbours of each other. It is n2
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
-from numba import njit
 
 from kmde_fw.config import Descriptor
 from kmde_fw.errors import ModelError
+from kmde_fw.hdnnp.kernels import Channels, accumulate
 from kmde_fw.neighbours import Neighbours, find_neighbours
 from kmde_fw.records import Structure
 
@@ -73,34 +74,41 @@ class SymmetryFunctions:
             raise ModelError(f"symmetry functions need a list of different elements, not {list(elements)}")
         self.elements = tuple(elements)
         self.settings = settings
-        # all combinations, the last parameter running fastest; (n_radial, 2) and (n_angular, 3)
-        self._radial = _combinations(settings.radial_eta, settings.radial_shift)
-        self._angular = _combinations(settings.angular_eta, settings.angular_zeta, settings.angular_lambda)
-
-        n_elements, n_radial, n_angular = len(elements), len(self._radial), len(self._angular)
+        # all combinations, the last parameter running fastest
+        radial = list(product(settings.radial_eta, settings.radial_shift))
+        bends = tuple(product(settings.angular_zeta, map(float, settings.angular_lambda)))
+        etas = settings.angular_eta if bends else ()
+        angular = [(eta, *bend) for eta in etas for bend in bends]
+        n_elements, n_radial, n_angular = len(elements), len(radial), len(angular)
         element_pairs = [(a, b) for a in range(n_elements) for b in range(a, n_elements)]
         cutoff = f"rc={settings.cutoff:g}"
         self.keys = tuple(
-            [f"G2 {e} eta={eta:g} rs={shift:g} {cutoff}" for e in elements for eta, shift in self._radial]
+            [f"G2 {e} eta={eta:g} rs={shift:g} {cutoff}" for e in elements for eta, shift in radial]
             + [
                 f"G3 {elements[a]}-{elements[b]} eta={eta:g} zeta={zeta:g} lambda={sign:g} {cutoff}"
                 for a, b in element_pairs
-                for eta, zeta, sign in self._angular
+                for eta, zeta, sign in angular
             ]
         )
-        #: first column of the G3 of each pair of neighbour elements, (n_elements, n_elements)
-        self._first_angular = np.empty((n_elements, n_elements), dtype=np.int64)
+        first_angular = np.empty((n_elements, n_elements), dtype=np.int64)
         for k, (a, b) in enumerate(element_pairs):
-            self._first_angular[a, b] = self._first_angular[b, a] = n_elements * n_radial + k * n_angular
+            first_angular[a, b] = first_angular[b, a] = n_elements * n_radial + k * n_angular
         # the columns that a neighbour of element e appears in: its G2, then the G3 with each other element
         self.columns = np.array(
             [
                 [e * n_radial + m for m in range(n_radial)]
-                + [self._first_angular[e, other] + m for other in range(n_elements) for m in range(n_angular)]
+                + [first_angular[e, other] + m for other in range(n_elements) for m in range(n_angular)]
                 for e in range(n_elements)
             ],
             dtype=np.int64,
         ).reshape(n_elements, n_radial + n_elements * n_angular)
+        self._channels = Channels(
+            settings.cutoff,
+            np.array(radial, dtype=float).reshape(n_radial, 2),
+            np.array(etas, dtype=float),
+            bends or ((1.0, 1.0),),  # the compiler cannot do with an empty tuple
+            first_angular,
+        )
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -112,6 +120,9 @@ class SymmetryFunctions:
     def blocks(self, structure: Structure, derivatives: bool = False) -> Iterator[Block]:
         """`compute` a block of atoms at a time, so that derivatives need room for BLOCK_PAIRS pairs, not for all."""
         species, pairs = self._find(structure)
+        if len(pairs.distances) <= BLOCK_PAIRS:
+            yield Block(np.arange(len(structure)), len(structure), self._of_pairs(species, pairs, derivatives))
+            return
         first = 0
         while first < len(structure):
             most = pairs.starts[first] + BLOCK_PAIRS
@@ -147,25 +158,10 @@ class SymmetryFunctions:
         return species, pairs
 
     def _of_pairs(self, species: np.ndarray, pairs: Neighbours, derivatives: bool) -> Fingerprint:
-        angle = np.pi * pairs.distances / self.settings.cutoff
         features = np.zeros((len(species), len(self)))
-        n_rows = len(pairs.distances) if derivatives else 0
-        slopes = np.zeros((n_rows, 3, self.columns.shape[1]))
-        _accumulate(
-            pairs.starts,
-            species[pairs.neighbour],
-            pairs.vectors,
-            pairs.distances,
-            0.5 * (np.cos(angle) + 1.0),
-            -0.5 * np.pi / self.settings.cutoff * np.sin(angle),
-            self.settings.cutoff,
-            self._radial,
-            self._angular,
-            self._first_angular,
-            features,
-            slopes,
-            derivatives,
-        )
+        slopes = np.empty((len(pairs.distances) if derivatives else 0, 3, self.columns.shape[1]))
+        element = species[pairs.neighbour].astype(np.uint32)
+        accumulate(pairs.starts, element, pairs.vectors, pairs.distances, self._channels, features, slopes)
         return Fingerprint(
             species,
             features,
@@ -177,11 +173,6 @@ class SymmetryFunctions:
         )
 
 
-def _combinations(*parameters: tuple[float, ...]) -> np.ndarray:
-    grid = np.meshgrid(*(np.array(p, dtype=float) for p in parameters), indexing="ij")
-    return np.stack([axis.ravel() for axis in grid], axis=1)
-
-
 def _check_distances(structure: Structure, pairs: Neighbours) -> None:
     if len(pairs.distances) and pairs.distances.min() < SHORTEST_DISTANCE:
         p = int(pairs.distances.argmin())
@@ -189,92 +180,3 @@ def _check_distances(structure: Structure, pairs: Neighbours) -> None:
             f"structure {structure.name or structure.formula}: atoms {pairs.centre[p]} and {pairs.neighbour[p]} "
             f"are {pairs.distances[p]:.1e} Å apart; mend or remove the structure"
         )
-
-
-@njit(cache=True, nogil=True)
-def _accumulate(
-    starts: np.ndarray,
-    element: np.ndarray,
-    vectors: np.ndarray,
-    distances: np.ndarray,
-    fc: np.ndarray,
-    dfc: np.ndarray,
-    cutoff: float,
-    radial: np.ndarray,
-    angular: np.ndarray,
-    first_angular: np.ndarray,
-    features: np.ndarray,
-    slopes: np.ndarray,
-    with_slopes: bool,
-) -> None:
-    """Add every pair and triplet to `features` (n, F) and, if asked, to `slopes` (n_pairs, 3, T).
-
-    element, fc, dfc: element index of each pair's neighbour, cutoff function of its distance, and its derivative.
-    """
-    n_radial, n_angular = len(radial), len(angular)
-    power = np.empty(n_angular)  # 2^(1-ζ) (1 + λ cos θ)^ζ
-    dpower = np.empty(n_angular)  # its derivative with respect to cos θ
-    along_ij = np.empty(n_angular)  # d G3 / d r_ij, and so on
-    along_ik = np.empty(n_angular)
-    along_jk = np.empty(n_angular)
-    for i in range(len(starts) - 1):
-        for j in range(starts[i], starts[i + 1]):
-            r_ij, e_j = distances[j], element[j]
-            for m in range(n_radial):
-                eta, shift = radial[m, 0], radial[m, 1]
-                gauss = np.exp(-eta * (r_ij - shift) ** 2)
-                features[i, e_j * n_radial + m] += gauss * fc[j]
-                if with_slopes:
-                    slope = gauss * (dfc[j] - 2.0 * eta * (r_ij - shift) * fc[j]) / r_ij
-                    for c in range(3):
-                        slopes[j, c, m] += slope * vectors[j, c]
-
-            for k in range(starts[i], j):
-                r_ik, e_k = distances[k], element[k]
-                x = vectors[j, 0] - vectors[k, 0]
-                y = vectors[j, 1] - vectors[k, 1]
-                z = vectors[j, 2] - vectors[k, 2]
-                square_jk = x * x + y * y + z * z
-                if square_jk >= cutoff * cutoff:
-                    continue
-                r_jk = np.sqrt(square_jk)
-                squares = r_ij * r_ij + r_ik * r_ik + square_jk
-                cosine = (r_ij * r_ij + r_ik * r_ik - square_jk) / (2.0 * r_ij * r_ik)
-                fc_jk = 0.5 * (np.cos(np.pi * r_jk / cutoff) + 1.0)
-                fcs = fc[j] * fc[k] * fc_jk
-                for m in range(n_angular):
-                    zeta, sign = angular[m, 1], angular[m, 2]
-                    # rounding may carry |cos θ| beyond 1
-                    base = 0.5 * max(1.0 + sign * cosine, 0.0)
-                    lower = base ** (zeta - 1.0)
-                    power[m] = 2.0 * lower * base
-                    dpower[m] = zeta * sign * lower
-                column = first_angular[e_j, e_k]
-                for m in range(n_angular):
-                    power[m] *= np.exp(-angular[m, 0] * squares)
-                    features[i, column + m] += power[m] * fcs
-                if not with_slopes:
-                    continue
-
-                # G3 is a function of the three distances; cos θ depends on all of them
-                dfc_jk = -0.5 * np.pi / cutoff * np.sin(np.pi * r_jk / cutoff)
-                for m in range(n_angular):
-                    eta = angular[m, 0]
-                    bend = dpower[m] * np.exp(-eta * squares) * fcs
-                    along_ij[m] = bend * (1.0 / r_ik - cosine / r_ij) + power[m] * (
-                        dfc[j] * fc[k] * fc_jk - 2.0 * eta * r_ij * fcs
-                    )
-                    along_ik[m] = bend * (1.0 / r_ij - cosine / r_ik) + power[m] * (
-                        fc[j] * dfc[k] * fc_jk - 2.0 * eta * r_ik * fcs
-                    )
-                    along_jk[m] = -bend * r_jk / (r_ij * r_ik) + power[m] * (
-                        fc[j] * fc[k] * dfc_jk - 2.0 * eta * r_jk * fcs
-                    )
-                # where the G3 with the other neighbour's element begin in a row of T columns
-                row_j, row_k = n_radial + e_k * n_angular, n_radial + e_j * n_angular
-                for c in range(3):
-                    unit_ij, unit_ik = vectors[j, c] / r_ij, vectors[k, c] / r_ik
-                    unit_jk = (vectors[j, c] - vectors[k, c]) / r_jk
-                    for m in range(n_angular):
-                        slopes[j, c, row_j + m] += along_ij[m] * unit_ij + along_jk[m] * unit_jk
-                        slopes[k, c, row_k + m] += along_ik[m] * unit_ik - along_jk[m] * unit_jk
