@@ -108,6 +108,7 @@ class Training(Section):
     energy_weight: NonNegative = Field(100.0, description="α, of the mean squared energy error")
     force_weight: NonNegative = Field(1.0, description="β, of the mean squared force error")
     threads: PositiveInt = Field(1, description="CPU threads of one training")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="where networks are trained; cuda: a GPU that torch sees")
 
     @model_validator(mode="after")
     def _check_sense(self) -> Training:

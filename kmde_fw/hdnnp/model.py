@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from kmde_fw.config import Descriptor
-from kmde_fw.hdnnp.forces import Geometry, forces, virial
-from kmde_fw.hdnnp.network import Layers, energies_and_gradients, split_weights
+from kmde_fw.hdnnp.forces import Geometry, forces_of_pulls, pulls
+from kmde_fw.hdnnp.network import Columns, Networks
 from kmde_fw.hdnnp.symmetry_functions import Fingerprint, SymmetryFunctions
 from kmde_fw.records import Labelled, Structure
 
@@ -57,9 +57,9 @@ class Hdnnp:
         return SymmetryFunctions(self.elements, self.descriptor)
 
     @cached_property
-    def _layers(self) -> list[Layers]:
-        flat = torch.from_numpy(self.weights)
-        return split_weights(flat, len(self.elements), len(self.symmetry_functions), self.hidden)
+    def _networks(self) -> Networks:
+        columns = Columns.all(len(self.symmetry_functions))
+        return Networks(torch.from_numpy(self.weights), len(self.elements), self.hidden, columns)
 
     def energy(self, structure: Structure) -> float:
         """Energy in eV of the whole cell, cheaper than `predict`. Raises ModelError for an unknown element."""
@@ -83,8 +83,9 @@ class Hdnnp:
             atomic_energies[own], gradients = self._evaluate(fingerprint, block.n_centres)
             features[own] = fingerprint.features[: block.n_centres]
             geometry = Geometry.of([fingerprint], np.arange(len(block.atoms)))
-            all_forces[block.atoms] += forces(torch.from_numpy(gradients), geometry).numpy()
-            strain += virial(gradients, geometry, fingerprint.vectors)
+            pair_pulls = pulls(gradients, geometry)
+            all_forces[block.atoms] += forces_of_pulls(pair_pulls, geometry)
+            strain += pair_pulls.T @ fingerprint.vectors
         strain = 0.5 * (strain + strain.T) / structure.volume  # symmetric but for rounding: no energy on rotation
         return Prediction(
             energy=float(atomic_energies.sum()),
@@ -110,15 +111,15 @@ class Hdnnp:
 
     def _evaluate(self, fingerprint: Fingerprint, n_atoms: int) -> tuple[np.ndarray, np.ndarray]:
         """Energies (n_atoms,) in eV of the first atoms, and dE/dG (n, F) in eV, 0 for the others."""
-        atomic_energies = self.offsets[fingerprint.species[:n_atoms]]
-        gradients = np.zeros_like(fingerprint.features)
-        for e, layers in enumerate(self._layers):
-            atoms = np.flatnonzero(fingerprint.species[:n_atoms] == e)
-            if len(atoms):
-                inputs = (fingerprint.features[atoms] - self.center[e]) * self.scale[e]
-                energies, slopes = energies_and_gradients(layers, torch.from_numpy(inputs))
-                atomic_energies[atoms] += energies.numpy()
-                gradients[atoms] = slopes.numpy() * self.scale[e]
+        species = fingerprint.species[:n_atoms]
+        inputs = (fingerprint.features[:n_atoms] - self.center[species]) * self.scale[species]
+        by_element = np.argsort(species, kind="stable")
+        counts = np.bincount(species, minlength=len(self.elements)).tolist()
+        with torch.inference_mode():
+            energies, slopes, _ = self._networks.evaluate(torch.from_numpy(inputs[by_element]), counts)
+        atomic_energies, gradients = self.offsets[species], np.zeros_like(fingerprint.features)
+        atomic_energies[by_element] += energies.numpy()
+        gradients[by_element] = slopes.numpy() * self.scale[species[by_element]]
         return atomic_energies, gradients
 
 

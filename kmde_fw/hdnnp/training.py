@@ -12,10 +12,10 @@ import torch
 
 from kmde_fw import __version__, config
 from kmde_fw.errors import ModelError
-from kmde_fw.hdnnp.forces import Geometry, forces
+from kmde_fw.hdnnp.forces import ForceMap, Geometry, TorchForceMap
 from kmde_fw.hdnnp.metrics import energy_errors, force_rmse
 from kmde_fw.hdnnp.model import Hdnnp, energy_offsets, feature_range, feature_scaling
-from kmde_fw.hdnnp.network import energies_and_gradients, initial_weights, n_parameters, split_weights
+from kmde_fw.hdnnp.network import Columns, Networks, initial_weights, n_parameters
 from kmde_fw.hdnnp.symmetry_functions import Fingerprint, SymmetryFunctions
 from kmde_fw.records import Labelled, content_hash
 from kmde_fw.threads import torch_threads
@@ -24,6 +24,8 @@ Progress = Callable[[int, int, float], None]
 
 #: closures that one step's line search may take (torch's own limit)
 LINE_SEARCH_CLOSURES = 25
+#: atoms of the structures whose loss and gradient are made together on the CPU: more no longer pays, but needs memory
+CHUNK_ATOMS = 2048
 #: how often training goes back to the best weights, with half the learning rate, after a loss that is not a number
 MAX_RECOVERIES = 3
 
@@ -77,6 +79,8 @@ def train(
     """
     begin = time.perf_counter()
     _check(data)
+    if training.device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("training.device is cuda, but torch finds no such GPU here; set it to cpu, or train elsewhere")
     symmetry_functions = SymmetryFunctions(elements, descriptor)
     fingerprints = [symmetry_functions.compute(labelled.structure, derivatives=True) for labelled in data]
     species = np.concatenate([f.species for f in fingerprints])
@@ -90,7 +94,7 @@ def train(
 
     def batch(chosen: list[int]) -> _Batch:
         parts = [data[k] for k in chosen], [fingerprints[k] for k in chosen]
-        return _Batch(*parts, network.hidden, center, scale, offsets)
+        return _Batch(*parts, network.hidden, center, scale, offsets, training.device)
 
     train_batch = batch([k for k in range(len(data)) if k not in held_out])
     validation_batch = batch(held_out) if held_out else None
@@ -107,7 +111,7 @@ def train(
         elements=tuple(elements),
         descriptor=descriptor,
         hidden=network.hidden,
-        weights=search.best_weights.numpy().copy(),
+        weights=search.best_weights.cpu().numpy().copy(),
         center=center,
         scale=scale,
         offsets=offsets,
@@ -184,7 +188,7 @@ def _span(counts: np.ndarray) -> tuple[int, int]:
 
 
 class _Batch:
-    """Structures made ready for training: atoms sorted by element, features scaled, offsets taken off the energies."""
+    """Structures made ready for training; their loss and its gradient are sums over chunks of them."""
 
     def __init__(
         self,
@@ -194,52 +198,103 @@ class _Batch:
         center: np.ndarray,
         scale: np.ndarray,
         offsets: np.ndarray,
+        device: str = "cpu",
     ) -> None:
-        #: elements, features, hidden layers
-        self.shape = (*center.shape, hidden)
+        self.n_elements, self.hidden = len(center), hidden
+        self.columns = Columns.seen(scale, device)
+        self.n_structures, self.n_atoms = len(data), sum(len(x.structure) for x in data)
+        # a GPU is the faster the more it gets at once
+        most = CHUNK_ATOMS if device == "cpu" else self.n_atoms
+        ends = np.cumsum([len(x.structure) for x in data])
+        groups = np.split(np.arange(len(data)), np.flatnonzero(np.diff((ends - 1) // most)) + 1)
+        self.chunks = [
+            _Chunk(
+                [data[k] for k in group], [fingerprints[k] for k in group], self.columns, center, scale, offsets, device
+            )
+            for group in groups
+        ]
+
+    def loss(self, weights: torch.Tensor, settings: config.Training) -> float:
+        """α·mean((ΔE)²) + β·mean((ΔF)²), T(3.1); ΔE of the structure or per atom, as `energy_loss` says."""
+        return self._evaluate(weights, settings, with_gradient=False)[0]
+
+    def loss_and_gradient(self, weights: torch.Tensor, settings: config.Training) -> tuple[float, torch.Tensor]:
+        """`loss`, and its derivatives with respect to the weights."""
+        return self._evaluate(weights, settings, with_gradient=True)
+
+    def _evaluate(
+        self, weights: torch.Tensor, settings: config.Training, with_gradient: bool
+    ) -> tuple[float, torch.Tensor]:
+        """The loss and what of its gradient has been added up: all of it, or nothing."""
+        networks = Networks(weights, self.n_elements, self.hidden, self.columns)
+        energy_factor = settings.energy_weight / self.n_structures
+        force_factor = settings.force_weight / (3 * self.n_atoms)
+        loss = weights.new_zeros(())
+        for chunk in self.chunks:
+            atomic, gradients, trace = networks.evaluate(chunk.inputs, chunk.counts)
+            weight = 1.0 / chunk.n_atoms if settings.energy_loss == "per_atom" else torch.ones_like(chunk.n_atoms)
+            by_energy = (chunk.total(atomic) - chunk.energies) * weight
+            by_forces = chunk.force_map.forward(gradients) - chunk.forces
+            loss += energy_factor * by_energy.square().sum() + force_factor * by_forces.square().sum()
+            if with_gradient:
+                by_atomic = (2.0 * energy_factor * by_energy * weight)[chunk.structure]
+                by_gradients = chunk.force_map.transposed(2.0 * force_factor * by_forces, gradients.shape[1])
+                networks.backpropagate(trace, by_atomic, by_gradients)
+        return float(loss), networks.gradient()
+
+    def errors(self, weights: torch.Tensor) -> tuple[float, float]:
+        """Energy RMSE in meV/atom and force RMSE in eV/Å."""
+        networks = Networks(weights, self.n_elements, self.hidden, self.columns)
+        energies, predicted_forces = [], []
+        for chunk in self.chunks:
+            atomic, gradients, _ = networks.evaluate(chunk.inputs, chunk.counts)
+            energies.append(chunk.total(atomic))
+            predicted_forces.append(chunk.force_map.forward(gradients).cpu().numpy())
+
+        def joined(parts: list[torch.Tensor]) -> np.ndarray:
+            return torch.cat(parts).cpu().numpy()
+
+        expected, n_atoms = joined([c.energies for c in self.chunks]), joined([c.n_atoms for c in self.chunks])
+        energy = energy_errors(joined(energies), expected, n_atoms)
+        return energy.rmse, force_rmse(predicted_forces, [c.forces.cpu().numpy() for c in self.chunks])
+
+
+class _Chunk:
+    """Some structures: atoms sorted by element, inputs scaled and packed, offsets taken off the energies."""
+
+    def __init__(
+        self,
+        data: Sequence[Labelled],
+        fingerprints: Sequence[Fingerprint],
+        columns: Columns,
+        center: np.ndarray,
+        scale: np.ndarray,
+        offsets: np.ndarray,
+        device: str,
+    ) -> None:
         species = np.concatenate([f.species for f in fingerprints])
         order = np.argsort(species, kind="stable")
         row = np.empty_like(order)
         row[order] = np.arange(len(order))
-        self.geometry = Geometry.of(fingerprints, row)
+        geometry = Geometry.of(fingerprints, row).of_inputs(scale[species[order]], columns.places())
+        self.force_map = ForceMap(geometry) if device == "cpu" else TorchForceMap(geometry, device)
         features = np.concatenate([f.features for f in fingerprints])
-        counts = np.bincount(species, minlength=len(center)).tolist()
-        inputs = torch.from_numpy(((features - center[species]) * scale[species])[order])
-        self.inputs = [part.contiguous() for part in inputs.split(counts)]
-        self.scale = [torch.from_numpy(row) for row in scale]
+        self.counts = np.bincount(species, minlength=len(center)).tolist()
         structure = np.repeat(np.arange(len(data)), [len(f.species) for f in fingerprints])
-        self.structure = torch.from_numpy(structure[order])
-        self.n_atoms = torch.tensor([float(len(x.structure)) for x in data], dtype=torch.float64)
         baseline = np.bincount(structure, offsets[species])
-        self.energies = torch.from_numpy(np.array([x.energy for x in data]) - baseline)
-        self.forces = torch.from_numpy(np.concatenate([x.forces for x in data]).astype(float)[order])
 
-    def predict(self, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Energies (n_structures,) in eV without the offsets, and forces (n, 3) in eV/Å."""
-        networks = split_weights(weights, *self.shape)
-        parts = [energies_and_gradients(layers, x) for layers, x in zip(networks, self.inputs, strict=True)]
-        atomic = torch.cat([energies for energies, _ in parts])
-        gradients = torch.cat([slopes * scale for (_, slopes), scale in zip(parts, self.scale, strict=True)])
-        energies = torch.zeros_like(self.energies).index_add(0, self.structure, atomic)
-        return energies, forces(gradients, self.geometry)
+        def on_device(array: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
-    def loss(self, weights: torch.Tensor, settings: config.Training) -> torch.Tensor:
-        """α·mean((ΔE)²) + β·mean((ΔF)²), T(3.1); ΔE of the structure or per atom, as `energy_loss` says."""
-        energies, predicted_forces = self.predict(weights)
-        difference = energies - self.energies
-        if settings.energy_loss == "per_atom":
-            difference = difference / self.n_atoms
-        return (
-            settings.energy_weight * (difference**2).mean()
-            + settings.force_weight * ((predicted_forces - self.forces) ** 2).mean()
-        )
+        self.inputs = columns.pack(on_device(((features - center[species]) * scale[species])[order]))
+        self.structure = on_device(structure[order])
+        self.n_atoms = on_device(np.array([float(len(x.structure)) for x in data]))
+        self.energies = on_device(np.array([x.energy for x in data]) - baseline)
+        self.forces = on_device(np.concatenate([x.forces for x in data]).astype(float)[order])
 
-    def errors(self, weights: torch.Tensor) -> tuple[float, float]:
-        """Energy RMSE in meV/atom and force RMSE in eV/Å."""
-        with torch.no_grad():
-            energies, predicted_forces = self.predict(weights)
-        energy = energy_errors(energies.numpy(), self.energies.numpy(), self.n_atoms.numpy())
-        return energy.rmse, force_rmse([predicted_forces.numpy()], [self.forces.numpy()])
+    def total(self, atomic: torch.Tensor) -> torch.Tensor:
+        """Energies (n_structures,) in eV without the offsets, from those of the atoms."""
+        return torch.zeros_like(self.energies).index_add_(0, self.structure, atomic)
 
 
 class _Search:
@@ -253,14 +308,14 @@ class _Search:
         settings: config.Training,
         progress: Progress | None,
     ) -> None:
-        self.weights = torch.from_numpy(start).clone().requires_grad_()
+        self.weights = torch.from_numpy(start).to(settings.device, copy=True)
         self.train_batch = train_batch
         self.validation_batch = validation_batch
         self.settings = settings
         self.progress = progress
         self.closures = 0
         self.curve: list[tuple[int, float, float | None]] = []
-        self.best_weights = self.weights.detach().clone()
+        self.best_weights = self.weights.clone()
         self.best_loss = np.inf
         self.best_closure = 0
         # (weights, loss, gradient) of the present step's closures: the point that the line search takes costs nothing
@@ -292,7 +347,7 @@ class _Search:
             remaining = settings.max_closures - self.closures
             if remaining == 0:
                 return f"the limit of {settings.max_closures} closures was reached"
-            before = self.weights.detach().clone()
+            before = self.weights.clone()
             # torch counts the closure at the start of a step, which is known here, and the line search in max_eval
             optimiser.param_groups[0]["max_eval"] = min(LINE_SEARCH_CLOSURES, remaining)
             optimiser.step(self._closure)
@@ -321,13 +376,9 @@ class _Search:
             _, value, gradient = known
             self.weights.grad = gradient.clone()
             return value
-        self.weights.grad = None
-        loss = self.train_batch.loss(self.weights, self.settings)
-        loss.backward()
-        assert self.weights.grad is not None
+        value, self.weights.grad = self.train_batch.loss_and_gradient(self.weights, self.settings)
         self.closures += 1
-        value = float(loss.detach())
-        self.seen.append((self.weights.detach().clone(), value, self.weights.grad.clone()))
+        self.seen.append((self.weights.clone(), value, self.weights.grad.clone()))
         if self.progress is not None:
             self.progress(self.closures, self.settings.max_closures, value)
         return value
@@ -337,17 +388,15 @@ class _Search:
         self.seen = [point for point in self.seen if torch.equal(point[0], self.weights)]
         validation = None
         if self.validation_batch is not None:
-            with torch.no_grad():
-                validation = float(self.validation_batch.loss(self.weights, self.settings))
+            validation = self.validation_batch.loss(self.weights, self.settings)
         self.curve.append((self.closures, loss, validation))
         deciding = loss if validation is None else validation
         if not deciding < self.best_loss:
             return False
         self.best_loss, self.best_closure = deciding, self.closures
-        self.best_weights = self.weights.detach().clone()
+        self.best_weights = self.weights.clone()
         return True
 
     def _restore_best(self) -> None:
         self.seen = []
-        with torch.no_grad():
-            self.weights.copy_(self.best_weights)
+        self.weights.copy_(self.best_weights)

@@ -9,7 +9,6 @@ from kmde_fw.config import Descriptor, Network, Training
 from kmde_fw.errors import ModelError
 from kmde_fw.hdnnp import energy_errors, force_rmse, train
 from kmde_fw.hdnnp import training as training_module
-from kmde_fw.hdnnp.forces import Geometry, forces
 from kmde_fw.records import Labelled, Structure
 
 DATA = Path(__file__).parents[2] / "fw_specs" / "al_fe_pt"
@@ -53,22 +52,12 @@ def test_same_seed_same_model_other_seed_other_model(copper_gold):
     assert not np.allclose(first.weights, other.weights)
 
 
-def test_gradient_of_the_forces_is_exact(make_structure):
-    """The map from dE/dG to forces and its hand-written transpose."""
-    structure = make_structure()
-    functions = training_module.SymmetryFunctions(("Al", "Fe", "Pt"), Descriptor(angular_zeta=(1,)))
-    row = np.random.default_rng(0).permutation(len(structure))
-    geometry = Geometry.of([functions.compute(structure, derivatives=True)], row)
-    gradients = torch.rand(len(structure), len(functions), dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda g: forces(g, geometry), (gradients,))
-
-
 @pytest.mark.parametrize("line_search", ["strong_wolfe", "none"])
 @pytest.mark.parametrize("limit", [1, 2, 7, 31])
 def test_closures_are_counted_and_limited(copper_gold, monkeypatch, line_search, limit):
     calls = []
-    loss = training_module._Batch.loss
-    monkeypatch.setattr(training_module._Batch, "loss", lambda *args: calls.append(1) or loss(*args))
+    closure = training_module._Batch.loss_and_gradient
+    monkeypatch.setattr(training_module._Batch, "loss_and_gradient", lambda *args: calls.append(1) or closure(*args))
     told = []
     _, report = quick(
         copper_gold, max_closures=limit, line_search=line_search, progress=lambda *numbers: told.append(numbers)
@@ -152,34 +141,31 @@ def test_threads_are_set_and_restored(copper_gold):
 
 @pytest.mark.parametrize("line_search", ["strong_wolfe", "none"])
 def test_a_loss_that_is_not_a_number_is_survived(copper_gold, monkeypatch, line_search):
-    loss = training_module._Batch.loss
+    closure = training_module._Batch.loss_and_gradient
     calls = []
 
-    def fails_after(n):
+    def break_if(condition):
         def broken(*args):
             calls.append(1)
-            return loss(*args) * (float("nan") if len(calls) > n else 1.0)
+            loss, gradient = closure(*args)
+            return (float("nan"), gradient * float("nan")) if condition(len(calls)) else (loss, gradient)
 
-        return broken
+        monkeypatch.setattr(training_module._Batch, "loss_and_gradient", broken)
 
-    monkeypatch.setattr(training_module._Batch, "loss", fails_after(10))
+    break_if(lambda n: n > 10)
     model, report = quick(copper_gold, max_closures=400, line_search=line_search)
     assert "not a number" in report.stop_reason
     assert np.isfinite(model.weights).all()
     assert 0 < report.best_closure <= 10
 
     calls.clear()
-    monkeypatch.setattr(
-        training_module._Batch,
-        "loss",
-        lambda *args: loss(*args) * (float("nan") if calls.append(1) or len(calls) == 5 else 1.0),
-    )
+    break_if(lambda n: n == 5)
     model, report = quick(copper_gold, max_closures=40, line_search=line_search)
     assert report.closures == 40
     assert report.best_closure > 5
     assert np.isfinite(model.weights).all()
 
-    monkeypatch.setattr(training_module._Batch, "loss", lambda *args: loss(*args) * float("nan"))
+    break_if(lambda n: True)
     model, report = quick(copper_gold, line_search=line_search)
     assert "not a number" in report.stop_reason
     assert np.isfinite(model.weights).all()
