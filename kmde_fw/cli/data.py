@@ -27,7 +27,7 @@ def make_data(
     only: Annotated[str, typer.Option(help="labels of the structures wanted, separated by commas; default: all")] = "",
     set_name: Annotated[str, typer.Option("--set", help="one set of the recipe; default: all")] = "",
 ) -> None:
-    """Make a labelled data set from crystal structures, as its recipe says: dope, relax, label.
+    """Make a labelled data set from crystals or other structures, as its recipe says: dope, distort, relax, label.
 
     An interrupted run goes on where it stopped when it is started again.
     """
@@ -39,13 +39,14 @@ def make_data(
         known = list(settings.sets)
         raise ConfigError(f"{recipe} has no set {set_name!r}{did_you_mean(set_name, known)}; it has {', '.join(known)}")
     crystals = _read_hosts(recipe.parent, settings)
+    files = _read_files(recipe.parent, settings)
     # the plan of unrelaxed crystals has the same labels: a mistake in --only is found before anything is calculated
-    wanted = _wanted(plan(settings, crystals, crystals), set_name, only)
+    wanted = _wanted(plan(settings, crystals, crystals, files), set_name, only)
     engine = make_engine(settings.reference)
     _claim(recipe, settings, output)
 
-    hosts = _make_hosts(engine, settings, crystals, output / "host.extxyz")
-    items = plan(settings, crystals, hosts)
+    hosts = _make_hosts(engine, settings, crystals, output / "host.extxyz") if crystals else {}
+    items = plan(settings, crystals, hosts, files)
     work = [(name, item) for name in items for item in items[name] if item.label in wanted.get(name, ())]
     done = {name: _read_frames(output / f"{name}.extxyz") for name in settings.sets}
     missing = [(name, item) for name, item in work if item.label not in done[name]]
@@ -73,6 +74,27 @@ def _read_hosts(folder: Path, settings: DataRecipe) -> dict[str, Structure]:
             raise InputError(f"{folder / file}: holds {len(found)} structures; a host is one crystal")
         crystals[name] = replace(found[0], name=name)
     return crystals
+
+
+def _read_files(folder: Path, settings: DataRecipe) -> dict[str, list[Item]]:
+    """The structures of each `file` of the recipe's groups, with what the file says about their dopant."""
+    import ase.io
+    import numpy as np
+
+    from kmde_fw.inputs import read_structures
+    from kmde_fw.records import Structure
+    from kmde_fw.reference.datasets import Item
+
+    files: dict[str, list[Item]] = {}
+    for name in sorted({g.file for groups in settings.sets.values() for g in groups if g.file is not None}):
+        read_structures(folder / name)  # says what is wrong with the file
+        files[name] = []
+        for number, atoms in enumerate(ase.io.read(folder / name, index=":"), start=1):
+            label = str(atoms.info.get("label", number))
+            sites = atoms.arrays.get("site", np.zeros(len(atoms), dtype=int))
+            about = {key: atoms.info[key] for key in ("site", "dopant_index", "replaced") if key in atoms.info}
+            files[name].append(Item(label, Structure.from_atoms(atoms, label), sites, False, **about))
+    return files
 
 
 def _wanted(items: dict[str, list[Item]], set_name: str, only: str) -> dict[str, set[str]]:

@@ -79,6 +79,24 @@ def test_doping_and_relaxing(tmp_path):
     assert np.linalg.norm(frame.get_forces(), axis=1).max() < 0.01
 
 
+def test_a_displaced_copy_of_a_file(tmp_path):
+    folder = recipe_folder(tmp_path)
+    shutil.copy(SPECS / "cu_au/target.extxyz", folder)
+    recipe = {
+        "sets": {"moved": [{"file": "target.extxyz", "displacement": 0.05, "strain": 0.02, "relax": False}]},
+        "reference": {"engine": "ase", "calculator": "emt"},
+    }
+    (folder / "moved.yaml").write_text(yaml.safe_dump(recipe))
+    run(folder / "moved.yaml", "-o", tmp_path / "out")
+    assert not (tmp_path / "out/host.extxyz").exists()
+    shipped, made = read_labelled(folder / "target.extxyz"), read_labelled(tmp_path / "out/moved.extxyz")
+    assert [m.structure.name for m in made] == [f"{s.structure.name}_d0.05_s0.02" for s in shipped]
+    assert all(m.energy > s.energy for m, s in zip(made, shipped, strict=True))
+    (folder / "target.extxyz").unlink()
+    with pytest.raises(InputError, match=r"target\.extxyz: no such file"):
+        run(folder / "moved.yaml", "-o", tmp_path / "other")
+
+
 def test_what_is_there_is_kept_and_the_order_is_the_recipes(tmp_path):
     out = tmp_path / "out"
     second, first = "Cu_2x2x2_1_d0.05", "Cu_2x2x2_0.98_d0.05"
@@ -95,7 +113,7 @@ def test_what_is_there_is_kept_and_the_order_is_the_recipes(tmp_path):
 
 
 def test_shipped_folders_are_complete():
-    for folder, n in (("al_fe_pt", 40), ("cu_au", 12)):
+    for folder, n in (("al_fe_pt", 60), ("cu_au", 12)):
         before = sorted((f.name, f.stat().st_mtime_ns) for f in (SPECS / folder).iterdir())
         assert f"0 structures made, {n} were there already" in run(SPECS / folder / "recipe.yaml", "-o", SPECS / folder)
         assert sorted((f.name, f.stat().st_mtime_ns) for f in (SPECS / folder).iterdir()) == before

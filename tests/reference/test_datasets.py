@@ -10,7 +10,7 @@ from ase.build import bulk
 from kmde_fw.errors import ConfigError
 from kmde_fw.inputs import read_structures
 from kmde_fw.records import Structure
-from kmde_fw.reference.datasets import DataRecipe, load_recipe, plan
+from kmde_fw.reference.datasets import DataRecipe, Item, load_recipe, plan
 
 SPECS = Path(__file__).parents[2] / "fw_specs"
 
@@ -61,6 +61,33 @@ def test_displacements_depend_on_the_seed_and_the_label_alone():
     assert np.abs(positions(0, (0.98, 1.02)) - positions(1, (0.98, 1.02))).max() > 0.01
 
 
+def of_file(structure: Structure, seed: int = 0, **group) -> list[Item]:
+    sets = {"moved": [{"file": "target.extxyz", "relax": False, **group}]}
+    recipe = DataRecipe.model_validate({"sets": sets, "reference": {"calculator": "emt"}, "seed": seed})
+    item = Item("Au@Cu1", structure, np.zeros(len(structure), dtype=int), False, 0, 0, "Cu")
+    return plan(recipe, {}, {}, {"target.extxyz": [item]})["moved"]
+
+
+def test_structures_of_a_file_are_strained_and_displaced():
+    big = Structure.from_atoms(copper().to_atoms().repeat(8), "big")
+    (item,) = of_file(big, strain=0.02, displacement=0.05)
+    assert (item.label, item.site, item.dopant_index, item.replaced) == ("Au@Cu1_d0.05_s0.02", 0, 0, "Cu")
+    strain = np.linalg.solve(big.cell, item.structure.cell) - np.eye(3)
+    np.testing.assert_allclose(strain, strain.T, atol=1e-12)
+    assert 0.005 < np.abs(strain).max() < 0.02
+    moved = item.structure.positions - big.positions @ (np.eye(3) + strain)
+    assert np.sqrt((moved**2).mean(axis=0)) == pytest.approx(0.05, rel=0.06)
+    np.testing.assert_array_equal(
+        item.structure.positions, of_file(big, strain=0.02, displacement=0.05)[0].structure.positions
+    )
+    assert np.abs(item.structure.cell - of_file(big, 1, strain=0.02)[0].structure.cell).max() > 1e-3
+    (same,) = of_file(big)
+    np.testing.assert_array_equal(same.structure.positions, big.positions)
+    assert len(of_file(copper(), repeat=(1, 1, 2))[0].sites) == 8
+    with pytest.raises(ConfigError, match="`dopant` belongs to a `host`"):
+        of_file(big, dopant="Au")
+
+
 def test_labels_name_the_host_where_there_are_several():
     assert items(("Cu", "B"), dopant="Au", repeat=(2, 1, 1))[0].label == "Cu_Au@Cu1_2x1x1"
 
@@ -75,7 +102,12 @@ def test_shipped_recipes_plan_the_shipped_sets():
     for folder in ("al_fe_pt", "cu_au"):
         recipe = load_recipe(SPECS / folder / "recipe.yaml")
         crystals = {name: read_structures(SPECS / folder / file)[0] for name, file in recipe.hosts.items()}
-        planned = plan(recipe, crystals, crystals)
+        names = {group.file for groups in recipe.sets.values() for group in groups} - {None}
+        files = {
+            name: [Item(s.name, s, np.zeros(len(s)), False) for s in read_structures(SPECS / folder / name)]
+            for name in names
+        }
+        planned = plan(recipe, crystals, crystals, files)
         for name, made in planned.items():
             shipped = read_structures(SPECS / folder / f"{name}.extxyz")
             assert [item.label for item in made] == [s.name for s in shipped]
@@ -91,6 +123,8 @@ def test_shipped_recipes_plan_the_shipped_sets():
         ({"sets": {"train": [{"host": "Cu", "dopant": "Zz"}]}}, "'Zz' is not a chemical element"),
         ({"sets": {"host": [{"host": "Cu"}]}}, "give the set another name"),
         ({"sets": {"../out": [{"host": "Cu"}]}}, "sets.../out"),
+        ({"sets": {"train": [{"host": "Cu", "file": "a.extxyz"}]}}, "give one of the two"),
+        ({"hosts": {}}, "no host 'Cu'; there are no `hosts`"),
         ({"reference": {}}, "reference.calculator: Field required"),
     ],
 )
