@@ -160,14 +160,14 @@ def accumulate(
     sides, dsides = _sides(squares, fc, dfc, channels.etas)
     pairs = _Pairs(starts, element, vectors, squares, inverse, sides, dsides, radial)
 
-    most = 0
+    # begin at starts[0], which is 0: a 0 as such is a type of its own, for which all that follows is compiled again
+    begin = most = n = starts[0]
     for i in range(n_atoms):
         most = max(most, starts[i + 1] - starts[i])
     room = _BLOCK + most * (most - 1) // 2 + 1
     # unsigned: an index that cannot be negative needs no check whether it counts from the end
     first, second, far = np.empty(room, dtype=np.uint32), np.empty(room, dtype=np.uint32), np.empty(room)
     ends = np.zeros(n_atoms + 1, dtype=np.int64)
-    begin = n = 0
     for i in range(n_atoms):
         # neighbours that are closer to each other than the cutoff
         for j in range(starts[i], starts[i + 1]):

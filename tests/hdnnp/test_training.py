@@ -211,3 +211,38 @@ def test_first_figures_of_al_fe_pt():
     assert -60 < errors.bias < -20
     assert errors.scatter < 2
     assert force_rmse([p.forces for p in predictions], [x.forces for x in target]) < 0.1
+
+
+def test_a_gpu_is_used_by_asking_for_it(copper_gold):
+    if torch.cuda.is_available():
+        on_cpu, on_gpu = (quick(copper_gold, max_closures=3, device=device)[0] for device in ("cpu", "cuda"))
+        np.testing.assert_allclose(on_gpu.weights, on_cpu.weights, rtol=1e-6)
+        assert on_gpu.provenance["training"]["device"] == "cuda"
+    else:
+        with pytest.raises(ModelError, match="device is cuda, but torch finds no such GPU"):
+            quick(copper_gold, device="cuda")
+
+
+def test_loss_and_gradient_do_not_depend_on_device_or_chunks(copper_gold, monkeypatch):
+    """A device that is not "cpu" gets plain torch operations and all structures at once: this one is the CPU again."""
+    model, _ = quick(copper_gold, max_closures=5)
+    fingerprints = [model.symmetry_functions.compute(x.structure, derivatives=True) for x in copper_gold]
+    weights = torch.from_numpy(model.weights)
+
+    def closure(device="cpu"):
+        parts = copper_gold, fingerprints, model.hidden, model.center, model.scale, model.offsets
+        batch = training_module._Batch(*parts, device)
+        loss, gradient = batch.loss_and_gradient(weights, Training())
+        assert loss == batch.loss(weights, Training())
+        return len(batch.chunks), type(batch.chunks[0].force_map).__name__, loss, gradient
+
+    results = [closure(), closure("cpu:0")]
+    monkeypatch.setattr(training_module, "CHUNK_ATOMS", 10)
+    results.append(closure())
+    chunks, maps, losses, gradients = zip(*results, strict=True)
+    assert chunks[:2] == (1, 1)
+    assert chunks[2] > 2
+    assert maps == ("ForceMap", "TorchForceMap", "ForceMap")
+    np.testing.assert_allclose(losses[1:], losses[0], rtol=1e-12)
+    for gradient in gradients[1:]:
+        np.testing.assert_allclose(gradient, gradients[0], rtol=1e-10, atol=1e-12 * float(gradients[0].abs().max()))
