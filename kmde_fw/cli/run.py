@@ -38,6 +38,7 @@ def run(
 ) -> None:
     """Submit a campaign and work it off here. Run again, it continues, or says that the campaign is finished."""
     from kmde_fw.workflows.launchpad import launchpad_of
+    from kmde_fw.workflows.loops import compile_loops
     from kmde_fw.workflows.prepare import prepare
     from kmde_fw.workflows.start import submit
 
@@ -54,6 +55,8 @@ def run(
             console.print(f"campaign {name} is finished: nothing is left to do (another `name:` starts another)")
         else:
             console.print(f"campaign {name}: {'submitted' if new else 'continues'}, {workers} workers")
+            with console.status("compiling loops: some ten seconds, once per installation"):
+                compile_loops(prepared)
             _work_off(pad, store, name, launchpad, workers, folder, console)
         _show_end(store, name, launchpad, console)
 
