@@ -33,6 +33,7 @@ def _known_element(symbol: str) -> str:
     return symbol
 
 
+SetName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,31}$")]
 Element = Annotated[str, AfterValidator(_known_element)]
 
 
@@ -167,6 +168,10 @@ class Design(Section):
 class Stop(Section):
     """When the campaign is over."""
 
+    rule: Literal["converged", "budget"] = Field(
+        "converged",
+        description="converged: when one of the rules below says so; budget: after N labels, what they say is recorded",
+    )
     max_surrogates: int = Field(10, ge=0, description="N, the budget of labels")
     zero_outliers: bool = Field(True, description="stop as soon as no target atom is an outlier")
     plateau_cycles: PositiveInt | None = Field(
@@ -204,6 +209,13 @@ class Campaign(Section):
     train: tuple[str, ...] = Field(min_length=1, description="labelled structures: extxyz, vasprun.xml, OUTCAR")
     target: tuple[str, ...] = Field(min_length=1, description="structures of interest; labels are used for errors only")
     parents: tuple[str, ...] = Field((), description="known crystals of the system: extxyz, POSCAR, CIF")
+    evaluate: dict[SetName, tuple[str, ...]] = Field(
+        {}, description="name: labelled files; further sets whose errors are shown, never used to choose anything"
+    )
+    dopant: Element | None = Field(
+        None,
+        description="force errors are shown by distance to it; default: the rarest element of the target, if one is",
+    )
     reference: AseReference
     descriptor: Descriptor = Descriptor()
     network: Network = Network()
@@ -259,7 +271,7 @@ THESIS: dict[str, Any] = {
         "lattice_scan": "constants",
         "constant_range": [2.5, 7.0],
     },
-    "stop": {"max_surrogates": 10, "zero_outliers": False, "plateau_cycles": None},
+    "stop": {"rule": "converged", "max_surrogates": 10, "zero_outliers": False, "plateau_cycles": None},
 }
 
 

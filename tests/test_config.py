@@ -79,3 +79,10 @@ def test_find_upwards(tmp_path):
     assert find_upwards(Path("c.yaml"), tmp_path / "a/b") == tmp_path / "c.yaml"
     with pytest.raises(ConfigError, match=r"no file nowhere\.yaml in"):
         find_upwards(Path("nowhere.yaml"), tmp_path)
+
+
+def test_evaluate_names_sets_of_files():
+    given = {"name": "a", "train": ["t"], "target": ["t"], "reference": {"calculator": "emt"}}
+    assert parse_campaign({**given, "evaluate": {"moved": ["m.extxyz"]}}).evaluate == {"moved": ("m.extxyz",)}
+    with pytest.raises(ConfigError, match=r"evaluate\.no way"):
+        parse_campaign({**given, "evaluate": {"no way": ["m.extxyz"]}})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
     from kmde_fw.core.analysis import CycleAnalysis
     from kmde_fw.core.candidates import CandidatePool
-    from kmde_fw.records import Structure
     from kmde_fw.workflows.prepare import Prepared
 
 #: closures that are timed to estimate a training
@@ -126,29 +124,19 @@ def _fireworks(prepared: Prepared) -> int:
     return total
 
 
-@dataclass(frozen=True)
-class _Electrons:
-    """Electrons of a cell; a DFT calculation costs about their cube."""
-
-    structure: Structure
-
-    @property
-    def cubed(self) -> float:
-        from ase.data import atomic_numbers
-
-        return float(sum(atomic_numbers[element] for element in self.structure.species)) ** 3
-
-
 def _cost(prepared: Prepared, pool: CandidatePool, n_atoms: np.ndarray) -> dict[str, Any]:
     """Labels in units of one train cell (electrons cubed), and trainings in seconds of this machine."""
     import numpy as np
 
+    from kmde_fw.core.cost import relative_cost
     from kmde_fw.hdnnp.training import train
 
     settings = prepared.settings
-    cell = float(np.mean([_Electrons(d.structure).cubed for d in prepared.train]))
+    train_cells = [d.structure.species for d in prepared.train]
     order = np.argsort(n_atoms, kind="stable")
-    typical, largest = (_Electrons(pool.structure(int(order[k]))).cubed for k in (len(order) // 2, len(order) - 1))
+    typical, largest = (
+        relative_cost([pool.structure(int(order[k])).species], train_cells) for k in (len(order) // 2, len(order) - 1)
+    )
     n = settings.stop.max_surrogates
     few = settings.training.model_copy(update={"max_closures": TIMED_CLOSURES})
     # times between two closures: the first one also compiles
@@ -165,7 +153,7 @@ def _cost(prepared: Prepared, pool: CandidatePool, n_atoms: np.ndarray) -> dict[
     closure = float(np.median(np.diff(times)))
     trainings = len(settings.training.seeds) * (1 + -(-n // settings.design.picks_per_cycle))
     return {
-        "labels_in_train_cells": {"median_candidates": n * typical / cell, "largest_candidates": n * largest / cell},
+        "labels_in_train_cells": {"median_candidates": n * typical, "largest_candidates": n * largest},
         "seconds_per_closure": closure,
         "trainings": trainings,
         "training_seconds_at_most": trainings * settings.training.max_closures * closure,

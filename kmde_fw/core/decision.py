@@ -30,10 +30,14 @@ class CycleSummary:
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether to stop, and why, in words."""
+    """Whether to stop, and why, in words.
+
+    early: why `stop.rule: converged` stops here or would have stopped, before the budget is spent; empty: it would not.
+    """
 
     stop: bool
     reason: str
+    early: str = ""
 
 
 def decide(history: Sequence[CycleSummary], stop: Stop) -> Decision:
@@ -41,36 +45,49 @@ def decide(history: Sequence[CycleSummary], stop: Stop) -> Decision:
 
     Stops for the first of these that holds: no target atom is an outlier; N surrogates are spent; the last cycle found
     no candidate to pick; all labels of three cycles in a row failed; for `plateau_cycles` cycles neither the outliers
-    nor the gap have become less than at their best before. Failed labels do not count towards N, and a cycle of
-    failures alone does not stop a campaign. Raises ValueError without any cycle.
+    nor the gap have become less than at their best before. With `rule: budget` the first and the last do not stop, but
+    are recorded. Failed labels do not count towards N, and a cycle of failures alone does not stop a campaign. Raises
+    ValueError without any cycle.
     """
     if not history:
         raise ValueError("no cycle to decide about")
     now = history[-1]
-    if stop.zero_outliers and now.n_outliers == 0:
-        return Decision(True, f"no target atom is an outlier any more, with {_surrogates(now.n_surrogates)} learned")
+    covered = _covered(now, stop)
+    early = covered or _plateau(history, stop)
+    over = _over(history, stop)
+    if stop.rule == "converged":
+        over = covered or over or early
+    if over:
+        return Decision(True, over, early)
+    return Decision(
+        False,
+        f"{_outliers(now.n_outliers)} left, {now.n_surrogates} of {_surrogates(stop.max_surrogates)} spent",
+        early,
+    )
+
+
+def _covered(now: CycleSummary, stop: Stop) -> str:
+    """That no target atom is an outlier, or nothing."""
+    if not stop.zero_outliers or now.n_outliers:
+        return ""
+    return f"no target atom is an outlier any more, with {_surrogates(now.n_surrogates)} learned"
+
+
+def _over(history: Sequence[CycleSummary], stop: Stop) -> str:
+    """Why nothing more can be done, or nothing."""
+    now = history[-1]
     if now.n_surrogates >= stop.max_surrogates:
-        return Decision(
-            True, f"the budget of {_surrogates(stop.max_surrogates)} is spent, with {_outliers(now.n_outliers)} left"
-        )
+        return f"the budget of {_surrogates(stop.max_surrogates)} is spent, with {_outliers(now.n_outliers)} left"
     if now.new_labels == 0 and now.failed_labels == 0:
-        return Decision(
-            True, f"no candidate could be picked in cycle {now.cycle}, with {_outliers(now.n_outliers)} left"
-        )
+        return f"no candidate could be picked in cycle {now.cycle}, with {_outliers(now.n_outliers)} left"
     fruitless = history[-FRUITLESS_CYCLES:]
     if len(fruitless) == FRUITLESS_CYCLES and all(summary.new_labels == 0 for summary in fruitless):
         failed = sum(summary.failed_labels for summary in fruitless)
-        return Decision(
-            True,
+        return (
             f"all {failed} labels of the last {FRUITLESS_CYCLES} cycles failed, with {_outliers(now.n_outliers)} left; "
-            "look at the reference",
+            "look at the reference"
         )
-    flat = _plateau(history, stop)
-    if flat:
-        return Decision(True, flat)
-    return Decision(
-        False, f"{_outliers(now.n_outliers)} left, {now.n_surrogates} of {_surrogates(stop.max_surrogates)} spent"
-    )
+    return ""
 
 
 def _plateau(history: Sequence[CycleSummary], stop: Stop) -> str:

@@ -139,6 +139,10 @@ class CampaignView:
         ids = self.document["target_labels"]
         return self.store.get_labelled(ids) if ids else None
 
+    def evaluate_sets(self) -> dict[str, list[Labelled]]:
+        """Further labelled sets, by name. For errors only: never to choose anything."""
+        return {name: self.store.get_labelled(ids) for name, ids in self.document["evaluate_labels"].items()}
+
     def parents(self) -> dict[str, Structure]:
         """The parents, by structure id."""
         ids = self.document["parents"]

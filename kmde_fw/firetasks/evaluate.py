@@ -1,4 +1,4 @@
-"""Evaluate: how the cycle's models do on the train set and, where it has labels, on the target."""
+"""Evaluate: how the cycle's models do on the train set, on further labelled sets and, if it has labels, the target."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import numpy as np
 from fireworks import FWAction
 from fireworks.utilities.fw_utilities import explicit_serialize
 
+from kmde_fw.core.categories import force_errors_by_category, places, pool_categories, rarest_element
+from kmde_fw.core.cost import relative_cost
 from kmde_fw.firetasks.base import CampaignView, CycleTask
 from kmde_fw.firetasks.train import model_key
 from kmde_fw.records import Labelled, Structure, cycle_key
@@ -18,9 +20,11 @@ if TYPE_CHECKING:
 
 @explicit_serialize
 class Evaluate(CycleTask):
-    """Load the models, predict the target, store energies per structure and errors.
+    """Load the models, predict the target, store energies per structure, errors, and the cost of the labels so far.
 
-    The target's labels serve these errors alone; nothing that chooses a structure reads this document.
+    The labels of the target and of the sets in `evaluate` serve these errors alone; nothing that chooses a structure
+    reads them. reused: models that another campaign had trained. categories: force errors on the target by distance
+    to the dopant (null where there is none), of all models together. cost: of the surrogates, in train cells.
     """
 
     def step(self, view: CampaignView) -> FWAction | None:
@@ -28,16 +32,24 @@ class Evaluate(CycleTask):
         label_ids, train = view.train_set()
         ids = [model_key(view, label_ids, seed) for seed in view.settings.training.seeds]
         models = [load_model(view, model_id) for model_id in ids]
+        n_initial = len(view.document["train_labels"])
         target, labels = view.target(), view.target_labels()
+        further = view.evaluate_sets()
+        dopant = view.settings.dopant or rarest_element(target)
+        place = [places(s, dopant) for s in target] if dopant and labels else None
         rows: list[dict[str, Any]] = []
         for k, (model_id, model) in enumerate(zip(ids, models, strict=True)):
-            energies, forces = _predict(model, target)
-            row = {
+            energies, forces, outlier = _predict(model, target, view.settings.analysis.outlier_tolerance)
+            row: dict[str, Any] = {
                 "model": model_id,
                 "target_energies": [float(e) for e in energies],
-                "train": _errors(*_predict(model, [d.structure for d in train]), train),
+                "train": _errors_on(model, train),
                 "target": _errors(energies, forces, labels) if labels else None,
+                "evaluate": {name: _errors_on(model, data) for name, data in further.items()},
+                "categories": None,
             }
+            if labels and place:
+                row["categories"] = force_errors_by_category(forces, [d.forces for d in labels], place, outlier)
             rows.append(row)
             view.progress(k + 1, len(ids), "models")
         view.store.insert_once(
@@ -47,8 +59,14 @@ class Evaluate(CycleTask):
                 "campaign": view.name,
                 "cycle": view.cycle,
                 "models": ids,
+                "reused": _reused(view, ids),
                 "rows": rows,
                 "metrics": _over_models(rows),
+                "dopant": dopant,
+                "categories": pool_categories([row["categories"] for row in rows]) if place else None,
+                "cost": relative_cost(
+                    [d.structure.species for d in train[n_initial:]], [d.structure.species for d in train[:n_initial]]
+                ),
                 "seconds": view.seconds,
             },
         )
@@ -66,13 +84,29 @@ def load_model(view: CampaignView, model_id: str) -> Hdnnp:
     return from_bytes(view.store.get_blob(document["weights"]["sha256"]))
 
 
-def _predict(model: Hdnnp, structures: list[Structure]) -> tuple[np.ndarray, list[np.ndarray]]:
-    energies, forces = [], []
+def _reused(view: CampaignView, ids: list[str]) -> list[str]:
+    """Those models that were trained for another campaign."""
+    documents = view.store.find("models", {"_id": {"$in": ids}}, fields=["made_for"])
+    foreign = {document["_id"] for document in documents if document["made_for"]["campaign"] != view.name}
+    return [model_id for model_id in ids if model_id in foreign]
+
+
+def _predict(
+    model: Hdnnp, structures: list[Structure], tolerance: float
+) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+    """Energies (n_structures,), forces and whether an atom leaves the model's range, of each structure."""
+    energies, forces, outside = [], [], []
     for structure in structures:
         prediction = model.predict(structure)  # not kept: its features are twenty times as many numbers as the forces
         energies.append(prediction.energy)
         forces.append(prediction.forces)
-    return np.array(energies), forces
+        outside.append(model.extrapolating(prediction.features, prediction.species, tolerance))
+    return np.array(energies), forces, outside
+
+
+def _errors_on(model: Hdnnp, data: list[Labelled]) -> dict[str, float]:
+    energies, forces, _ = _predict(model, [d.structure for d in data], 0.0)
+    return _errors(energies, forces, data)
 
 
 def _errors(energies: np.ndarray, forces: list[np.ndarray], labels: list[Labelled]) -> dict[str, float]:
@@ -91,12 +125,15 @@ def _errors(energies: np.ndarray, forces: list[np.ndarray], labels: list[Labelle
 
 
 def _over_models(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and standard deviation over the models of each error, for the train set and for the target."""
-    metrics: dict[str, Any] = {}
-    for part in ("train", "target"):
-        errors = [row[part] for row in rows if row[part] is not None]
-        metrics[part] = {
-            key: {"mean": float(np.mean([e[key] for e in errors])), "std": float(np.std([e[key] for e in errors]))}
-            for key in (errors[0] if errors else {})
-        }
-    return metrics
+    """Mean and standard deviation over the models of each error, for each set."""
+    metrics: dict[str, Any] = {part: _mean_and_std([row[part] for row in rows]) for part in ("train", "target")}
+    names = rows[0]["evaluate"]
+    return {**metrics, "evaluate": {name: _mean_and_std([row["evaluate"][name] for row in rows]) for name in names}}
+
+
+def _mean_and_std(errors: list[dict[str, float] | None]) -> dict[str, dict[str, float]]:
+    known = [error for error in errors if error is not None]
+    return {
+        key: {"mean": float(np.mean([e[key] for e in known])), "std": float(np.std([e[key] for e in known]))}
+        for key in (known[0] if known else {})
+    }

@@ -8,6 +8,9 @@ from fireworks.utilities.fw_utilities import explicit_serialize
 from kmde_fw.firetasks.base import CampaignView, CycleTask
 from kmde_fw.records import content_hash
 
+#: to be raised with every change after which the same data, settings and seed give another model
+TRAINER_VERSION = 1
+
 
 @explicit_serialize
 class Train(CycleTask):
@@ -68,5 +71,15 @@ def hyperparameters(view: CampaignView) -> dict[str, Any]:
 
 
 def model_key(view: CampaignView, label_ids: list[str], seed: int) -> str:
-    """Id of the model that these labels, these settings and this seed give."""
-    return content_hash({"labels": label_ids, "elements": view.elements, "seed": seed, **hyperparameters(view)})
+    """Id of the model that these labels, these settings and this seed give: campaigns of one database share it."""
+    return content_hash(
+        {
+            "trainer": TRAINER_VERSION,
+            "labels": label_ids,
+            # the others are surrogates, which are never held out for validation
+            "initial": len(view.document["train_labels"]),
+            "elements": view.elements,
+            "seed": seed,
+            **hyperparameters(view),
+        }
+    )

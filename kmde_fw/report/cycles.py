@@ -17,7 +17,8 @@ def cycle_rows(store: Store, campaign: str) -> list[dict[str, Any]]:
 
     Energies in meV/atom, forces in eV/Å, means over the cycle's models; None where the target has no labels.
     surrogates: those that came in with the cycle, in words; n_surrogates: all labelled so far; seconds: wall time since
-    the cycle before.
+    the cycle before; evaluate: the same errors for each further set; cost: of all surrogates, in train cells;
+    early_stop: why `stop.rule: converged` would end the campaign here.
     """
     rows = []
     labelled = 0
@@ -37,6 +38,12 @@ def cycle_rows(store: Store, campaign: str) -> list[dict[str, Any]]:
                 "energy_bias": _mean(target, "energy_bias"),
                 "energy_scatter": _mean(target, "energy_scatter"),
                 "force_rmse": _mean(target, "force_rmse"),
+                "evaluate": {
+                    name: {key: error["mean"] for key, error in errors.items()}
+                    for name, errors in cycle["metrics"]["evaluate"].items()
+                },
+                "cost": cycle["cost"],
+                "early_stop": cycle["early_stop"],
                 "train_energy_rmse": _mean(cycle["metrics"]["train"], "energy_rmse"),
                 "train_force_rmse": _mean(cycle["metrics"]["train"], "force_rmse"),
                 "models": cycle["models"],

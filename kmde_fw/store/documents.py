@@ -241,8 +241,9 @@ class Store:
     ) -> list[str]:
         """Write structures that are not there yet. Returns their ids, in order.
 
-        role: what it was first stored for (train, target, parent, surrogate); details: further fields, one mapping per
-        structure, such as a recipe. A structure that is there keeps the role and details that it was first stored with.
+        role: what it was first stored for (train, target, parent, surrogate, evaluate); details: further fields, one
+        mapping per structure, such as a recipe. A structure that is there keeps the role and details that it was first
+        stored with.
         """
         documents: dict[str, dict[str, Any]] = {}
         for structure, more in zip(structures, details or [{}] * len(structures), strict=True):

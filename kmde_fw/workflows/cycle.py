@@ -17,7 +17,7 @@ from fireworks import Firework, FWAction, LaunchPad, Workflow
 from fireworks.utilities.fw_utilities import explicit_serialize
 
 from kmde_fw.config import parse_campaign
-from kmde_fw.core.decision import CycleSummary, decide
+from kmde_fw.core.decision import CycleSummary, Decision, decide
 from kmde_fw.firetasks.analyse import Analyse
 from kmde_fw.firetasks.base import CPU, DFT, TRAIN, CampaignView, CycleTask, firework
 from kmde_fw.firetasks.evaluate import Evaluate
@@ -88,7 +88,7 @@ class Advance(CycleTask):
         """Load what the cycle found, decide, store."""
         summaries = [_summary(view, cycle) for cycle in range(view.cycle + 1)]
         decision = decide(summaries, view.settings.stop)
-        view.store.insert_once("cycles", _cycle_document(view, summaries[-1], decision.stop, decision.reason))
+        view.store.insert_once("cycles", _cycle_document(view, summaries[-1], decision))
         # the stored decision counts: it was taken once, and a repeated run must not take another
         if view.required("cycles", view.cycle)["stop"]:
             return None
@@ -127,7 +127,7 @@ def _summary(view: CampaignView, cycle: int) -> CycleSummary:
     )
 
 
-def _cycle_document(view: CampaignView, summary: CycleSummary, stop: bool, reason: str) -> dict[str, Any]:
+def _cycle_document(view: CampaignView, summary: CycleSummary, decision: Decision) -> dict[str, Any]:
     evaluation = view.required("evaluations", view.cycle)
     label_ids, _ = view.train_set()
     before = view.required("cycles", view.cycle - 1) if view.cycle else view.document
@@ -142,7 +142,9 @@ def _cycle_document(view: CampaignView, summary: CycleSummary, stop: bool, reaso
         "n_outliers": summary.n_outliers,
         "gap": summary.gap,
         "metrics": evaluation["metrics"],
-        "stop": stop,
-        "reason": reason,
+        "cost": evaluation["cost"],
+        "stop": decision.stop,
+        "reason": decision.reason,
+        "early_stop": decision.early,
         "seconds": (datetime.now(UTC) - before["created"]).total_seconds(),
     }

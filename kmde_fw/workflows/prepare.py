@@ -31,6 +31,7 @@ class Prepared:
     target: list[Structure]
     target_labels: list[Labelled] | None
     parents: list[Structure]
+    evaluate: dict[str, list[Labelled]]
     level: dict[str, Any]
     level_key: str
     remarks: list[str]
@@ -44,7 +45,9 @@ class Prepared:
     def config_hash(self) -> str:
         """Identity of the campaign: its options and the content of its files, not the files' names or places."""
         config = {
-            k: v for k, v in self.config.items() if k not in ("name", "description", "train", "target", "parents")
+            k: v
+            for k, v in self.config.items()
+            if k not in ("name", "description", "train", "target", "parents", "evaluate")
         }
         return content_hash(
             {
@@ -53,6 +56,10 @@ class Prepared:
                 "train": [(d.structure.id, repr(float(d.energy))) for d in self.train],
                 "target": [s.id for s in self.target],
                 "parents": [s.id for s in self.parents],
+                "evaluate": {
+                    name: [(d.structure.id, repr(float(d.energy))) for d in data]
+                    for name, data in self.evaluate.items()
+                },
                 "level": self.level_key,
             }
         )
@@ -81,12 +88,14 @@ def prepare(path: Path) -> Prepared:
     train: list[Labelled] = read(read_labelled, settings.train)
     pairs: list[tuple[Structure, Labelled | None]] = read(read_target, settings.target)
     parents: list[Structure] = read(read_structures, settings.parents)
+    further: dict[str, list[Labelled]] = {name: read(read_labelled, files) for name, files in settings.evaluate.items()}
     if mistakes:
         raise InputError("\n".join(mistakes))
     target = [structure for structure, _ in pairs]
     labels = [label for _, label in pairs if label is not None]
     found = find_elements([*(d.structure for d in train), *target, *parents])
     elements = tuple(sorted(allowed)) if allowed else found
+    _check_evaluate(path, further, elements)
 
     by_id = {structure.id: structure for structure in parents}
     _named(path, lambda: CandidatePool(elements, settings.design, by_id, seed=settings.seed))
@@ -98,6 +107,7 @@ def prepare(path: Path) -> Prepared:
         target=target,
         target_labels=labels if len(labels) == len(target) else None,
         parents=parents,
+        evaluate=further,
         level=engine.level,
         level_key=engine.level_key,
         remarks=remarks,
@@ -111,6 +121,17 @@ def _check_what_is_named(settings: Campaign) -> AseEngine:
     if engine.calculator_path.startswith("ase."):
         _ = engine.calculator
     return engine
+
+
+def _check_evaluate(path: Path, sets: dict[str, list[Labelled]], elements: tuple[str, ...]) -> None:
+    """Sets that only serve errors do not decide which elements a model knows."""
+    for name, data in sets.items():
+        foreign = sorted({e for d in data for e in d.structure.species} - set(elements))
+        if foreign:
+            raise InputError(
+                f"{path}: evaluate.{name} contains {', '.join(foreign)}, but train, target and parents have only "
+                f"{', '.join(elements)}; name it in `elements` or take those structures out"
+            )
 
 
 def _named(path: Path, check: Callable[[], Any]) -> Any:

@@ -25,6 +25,10 @@ def register(store: Store, prepared: Prepared) -> bool:
     target_labels = None
     if prepared.target_labels is not None:
         target_labels = store.put_imported_labels(prepared.target_labels, prepared.level, prepared.level_key)
+    evaluate_labels = {}
+    for name, data in prepared.evaluate.items():
+        store.put_structures([d.structure for d in data], role="evaluate")
+        evaluate_labels[name] = store.put_imported_labels(data, prepared.level, prepared.level_key)
     return store.insert_campaign(
         {
             "_id": settings.name,
@@ -36,6 +40,7 @@ def register(store: Store, prepared: Prepared) -> bool:
             "target_structures": [s.id for s in prepared.target],
             "target_labels": target_labels,
             "parents": [s.id for s in prepared.parents],
+            "evaluate_labels": evaluate_labels,
             "level": prepared.level,
             "level_key": prepared.level_key,
             "remarks": prepared.remarks,

@@ -78,6 +78,32 @@ def test_decisions(cycles, stop, expected, reason):
     assert reason in decision.reason
 
 
+@pytest.mark.parametrize(
+    ("cycles", "stop", "expected", "reason", "early"),
+    [
+        (history((20, 3.4), (0, 2.0)), Stop(), True, "no target atom", "no target atom"),
+        (history((20, 3.4), (0, 2.0)), Stop(rule="budget"), False, "0 outlier atoms left, 1 of 10", "no target atom"),
+        (history((20, 3.4), (5, 2.0)), Stop(rule="budget"), False, "5 outlier atoms left", ""),
+        (history((9, 3.0), (0, 2.0)), Stop(rule="budget", max_surrogates=1), True, "the budget of 1", "no target atom"),
+        (history((9, 3.0), (0, 3.0), new=0), Stop(rule="budget"), True, "no candidate could be picked", "no target"),
+        (
+            history((9, 3.0), (9, 3.0), (9, 2.8)),
+            Stop(rule="budget", plateau_cycles=2, plateau_gain=0.1),
+            False,
+            "9 outlier atoms left",
+            "a plateau",
+        ),
+        (history((9, 3.0), (9, 3.0), (9, 2.8)), PLATEAU, True, "a plateau", "a plateau"),
+    ],
+)
+def test_the_budget_rule_spends_it_and_records_what_the_other_would_say(cycles, stop, expected, reason, early):
+    decision = decide(cycles, stop)
+    assert decision.stop is expected
+    assert reason in decision.reason
+    assert decision.early.startswith(early)
+    assert bool(decision.early) is bool(early)
+
+
 def test_no_cycle():
     with pytest.raises(ValueError, match="no cycle"):
         decide([], Stop())

@@ -35,6 +35,8 @@ def write_campaign(folder: Path, **changes: Any) -> Path:
     data["network"] = {"hidden": [8]}
     data["design"].update(candidates=400, picks_per_cycle=1)
     data["stop"]["max_surrogates"] = 2
+    data["evaluate"] = {"again": ["target.extxyz"]}
+    data["dopant"] = "Cu"
     for key, value in changes.items():
         data[key] = {**data[key], **value} if isinstance(value, dict) and isinstance(data.get(key), dict) else value
     path = folder / "campaign.yaml"
@@ -133,6 +135,25 @@ def test_documents_tell_the_whole_campaign(by_hand):
             )
 
 
+def test_errors_of_further_sets_by_category_and_the_cost_of_labels(by_hand):
+    _, store = by_hand
+    evaluations = store.find("evaluations", sort=("cycle",))
+    for evaluation in evaluations:
+        for key, error in evaluation["metrics"]["target"].items():
+            assert evaluation["metrics"]["evaluate"]["again"][key] == pytest.approx(error)
+        categories = evaluation["categories"]
+        parts = [entry for name, entry in categories.items() if not name.endswith("_all")]
+        n_atoms = store.get("analyses", evaluation["_id"])["n_target_atoms"]
+        assert sum(entry["atoms"] for entry in parts) == 2 * n_atoms, "of two models"
+        assert evaluation["dopant"] == "Cu"
+        assert categories["outlier_all"]["atoms"] == 2 * store.get("analyses", evaluation["_id"])["n_outliers"]
+    costs = [evaluation["cost"] for evaluation in evaluations]
+    assert costs[0] == 0
+    assert costs[0] < costs[1] < costs[2]
+    assert all(evaluation["reused"] == [] for evaluation in evaluations)
+    assert [cycle["cost"] for cycle in store.cycles("cu_au")] == costs
+
+
 def test_a_surrogate_leads_back_to_outlier_atoms(by_hand):
     """Label -> pick -> recipe and terms of its score -> motifs -> outlier atoms -> what these exceed."""
     _, store = by_hand
@@ -227,6 +248,8 @@ def test_kmde_run_gives_the_same_picks_and_continues_or_says_finished(by_hand, l
     assert third.returncode == 0, third.stderr
     assert picks(store, "cu_au_again") == picks(store)
     assert store.count("labels") == labels
+    again = store.get("evaluations", "cu_au_again/001")
+    assert again["reused"] == again["models"] == store.get("evaluations", "cu_au/001")["models"]
 
     status = call("kmde", "status", "-l", launchpad_file, "--json", cwd=tmp_path)
     rows = json.loads(status.stdout)
