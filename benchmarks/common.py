@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+import resource
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -28,6 +32,37 @@ def median_seconds(function: Callable[[], Any], repeats: int = 5) -> float:
         function()
         times.append(time.perf_counter() - start)
     return median(times)
+
+
+def medians_in_turn(functions: Sequence[Callable[[], Any]], repeats: int = 5) -> list[float]:
+    """`median_seconds` of each of several functions, called in turn: what slows the machine for a while slows all."""
+    for function in functions:
+        function()
+    times: list[list[float]] = [[] for _ in functions]
+    for _ in range(repeats):
+        for function, taken in zip(functions, times, strict=True):
+            start = time.perf_counter()
+            function()
+            taken.append(time.perf_counter() - start)
+    return [median(taken) for taken in times]
+
+
+def for_each(function: Callable[[Any], Any], items: Sequence[Any]) -> Callable[[], None]:
+    """A function without arguments that calls `function` with every item and keeps none of the results."""
+
+    def run() -> None:
+        for item in items:
+            function(item)
+
+    return run
+
+
+def peak_mib() -> float:
+    """The most memory that this process has had so far."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux, where getrusage begins with what the process had that started this one
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def versions(*packages: str) -> dict[str, str]:

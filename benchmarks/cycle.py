@@ -51,16 +51,19 @@ def main() -> None:
         stored = store.database.command("collStats", "shards")["size"]
     seconds = {step: median(t[step] for t in times) for step in ("generate", "select")}
     total = median(t["generate"] + t["select"] for t in times)
+    candidates = selection["n_candidates"]
     result = {
-        "sizes": {
-            "candidates": selection["n_candidates"],
+        "row": f"search of a cycle: {candidates} candidates generated, scored, stored and selected from",
+        "ours_seconds": total,
+        "goal": f"≤ {SECONDS:g} s",
+        "reached": total <= SECONDS,
+        "seconds": seconds,
+        "counted": {
+            "candidates": candidates,
             "shards": prepared.settings.design.shards,
             "kept_as_documents": kept,
             "shards_bytes": stored,
         },
-        "seconds": {**seconds, "total": total},
-        "allowed": SECONDS,
-        "reached": total <= SECONDS,
         "versions": versions("numpy", "numba", "pymongo", "SecantusDB"),
     }
     finish(result, options.json, table_of(result))
@@ -93,13 +96,13 @@ def timed(store: Store, task: CycleTask) -> float:
 
 def table_of(result: dict[str, Any]) -> Table:
     """One row per step."""
-    sizes = result["sizes"]
-    table = Table(title=f"search of a cycle, {sizes['candidates']} candidates, {sizes['shards']} shards")
+    table = Table(title=result["row"])
     table.add_column("step")
     table.add_column("seconds", justify="right")
     for step, seconds in result["seconds"].items():
         table.add_row(step, f"{seconds:.2f}")
-    table.add_row("to reach", f"{result['allowed']:.2f}")
+    table.add_row("both", f"{result['ours_seconds']:.2f}")
+    table.add_row("to reach", result["goal"])
     return table
 
 

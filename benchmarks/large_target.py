@@ -8,7 +8,6 @@ run in it, in which things are compiled, and the imports do not count. The netwo
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from ase.io import read
-from common import arguments, finish, versions
+from common import arguments, finish, peak_mib, versions
 from rich.table import Table
 
 from kmde_fw.config import Analysis, Descriptor
@@ -152,11 +151,6 @@ def untrained(train: list[Structure], features: list[np.ndarray], n_features: in
         minimum=np.array([rows[species == e].min(axis=0) for e in range(len(ELEMENTS))]),
         maximum=np.array([rows[species == e].max(axis=0) for e in range(len(ELEMENTS))]),
     )
-
-
-def peak_mib() -> float:
-    """The most memory that this process has had so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 if __name__ == "__main__":

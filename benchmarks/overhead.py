@@ -2,7 +2,9 @@
 
 Runs `kmde run` on a campaign (default: the demo, fw_specs/al_fe_pt.yaml, where sevenn is installed, else Cu-Au) with
 two workers against an embedded server of its own, and reads from the documents and from FireWorks' launches where the
-time went. To reach: at most 15 % of a cycle's wall time, or 5 s, whichever is larger.
+time went. To reach: at most 15 % of a cycle's wall time, or 5 s, whichever is larger. Before, the same with Cu-Au as
+after a new installation, with an empty cache of compiled loops; `kmde run` fills it before the campaign begins, which
+is shown apart.
 """
 
 from __future__ import annotations
@@ -35,29 +37,46 @@ Interval = tuple[datetime, datetime]
 def main() -> None:
     """Run, measure, print."""
     options = arguments(__doc__)
-    campaign = SPECS / ("al_fe_pt.yaml" if find_spec("sevenn") else "cu_au.yaml")
-    with tempfile.TemporaryDirectory() as directory:
-        folder = Path(directory)
-        with own_server(folder) as launchpad, Store.open(read_launchpad(launchpad)) as store:
-            run(campaign, launchpad, folder)
-            (name,) = (document["_id"] for document in store.campaigns())
-            cycles = [cycle_times(store, cycle) for cycle in store.cycles(name)]
+    with tempfile.TemporaryDirectory() as cache:
+        cold = measure(SPECS / "cu_au.yaml", {"NUMBA_CACHE_DIR": cache})
+    warm = measure(SPECS / ("al_fe_pt.yaml" if find_spec("sevenn") else "cu_au.yaml"), {})
+    worst = max(warm["cycles"], key=lambda cycle: cycle["rest"] / cycle["allowed"])
     result = {
-        "campaign": campaign.stem,
+        "row": f"a cycle of {warm['campaign']} less training and labelling (the worst of {len(warm['cycles'])})",
+        "ours_seconds": worst["rest"],
+        "goal": f"≤ {SHARE:.0%} of the wall time or {SECONDS:g} s",
+        "reached": all(cycle["reached"] for part in (cold, warm) for cycle in part["cycles"]),
         "workers": WORKERS,
-        "target": f"rest <= {SHARE:.0%} of the wall time or {SECONDS:g} s",
-        "cycles": cycles,
-        "reached": all(cycle["reached"] for cycle in cycles),
+        "cycles": warm["cycles"],
+        "seconds_before_the_campaign": warm["before"],
+        "after_a_new_installation": {
+            "campaign": cold["campaign"],
+            "seconds_before_the_campaign": cold["before"],
+            "rest_of_each_cycle": [cycle["rest"] for cycle in cold["cycles"]],
+        },
         "versions": versions("fireworks", "pymongo", "SecantusDB", "torch"),
     }
     finish(result, options.json, table_of(result))
 
 
-def run(campaign: Path, launchpad: Path, folder: Path) -> None:
+def measure(campaign: Path, environment: dict[str, str]) -> dict[str, Any]:
+    """Where the time of a campaign went: before it was submitted, and in each of its cycles."""
+    with tempfile.TemporaryDirectory() as directory:
+        folder = Path(directory)
+        with own_server(folder) as launchpad, Store.open(read_launchpad(launchpad)) as store:
+            begin = datetime.now(UTC)
+            run(campaign, launchpad, folder, environment)
+            (document,) = store.campaigns()
+            cycles = [cycle_times(store, cycle) for cycle in store.cycles(document["_id"])]
+    before = (document["created"] - begin).total_seconds()
+    return {"campaign": document["_id"], "before": before, "cycles": cycles}
+
+
+def run(campaign: Path, launchpad: Path, folder: Path, environment: dict[str, str]) -> None:
     """`kmde run` from start to end."""
     command = [sys.executable, "-m", "kmde_fw", "run", str(campaign), "-l", str(launchpad), "-w", str(WORKERS)]
     command += ["--directory", str(folder / "launches")]
-    environment = {**os.environ, "NO_COLOR": "1", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "NO_COLOR": "1", "OMP_NUM_THREADS": "1", **environment}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"kmde run failed:\n{done.stdout}\n{done.stderr}")
@@ -130,7 +149,14 @@ def moment(text: str | datetime) -> datetime:
 
 def table_of(result: dict[str, Any]) -> Table:
     """One row per cycle."""
-    table = Table(title=f"{result['campaign']}, {result['workers']} workers: seconds per cycle; {result['target']}")
+    cold = result["after_a_new_installation"]
+    table = Table(
+        title=f"{result['row']}: {result['ours_seconds']:.1f} s; {result['goal']}",
+        caption=f"before the campaign: {result['seconds_before_the_campaign']:.1f} s; after a new installation "
+        f"({cold['campaign']}): {cold['seconds_before_the_campaign']:.1f} s, then "
+        + ", ".join(f"{rest:.1f}" for rest in cold["rest_of_each_cycle"])
+        + " s of each cycle",
+    )
     for heading in ("cycle", "wall", "train", "label", "rest", "allowed", "", "idle", "steps", "computing"):
         table.add_column(heading, justify="left" if heading == "steps" else "right")
     for c in result["cycles"]:

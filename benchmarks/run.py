@@ -29,7 +29,7 @@ COLUMNS = ("row", "ours_seconds", "peers", "ratios", "goal", "reached", "version
 
 def main() -> int:
     """Run, write; 1 where a script failed for another reason than a missing peer."""
-    began = time.monotonic()
+    began, found = time.monotonic(), machine()
     results, broken = {}, False
     for script in scripts():
         start = time.monotonic()
@@ -37,7 +37,7 @@ def main() -> int:
         problem = results[script.stem].get("problem", "")
         broken = broken or problem.startswith("failed")
         print(f"{script.stem}: {problem or 'done'} ({time.monotonic() - start:.0f} s)", flush=True)
-    RESULTS.write_text(page(results, time.monotonic() - began), encoding="utf-8")
+    RESULTS.write_text(page(results, time.monotonic() - began, found), encoding="utf-8")
     print(f"written: {RESULTS}")
     return int(broken)
 
@@ -77,7 +77,7 @@ def run(script: Path) -> dict[str, Any]:
         return {"problem": "failed: it printed no JSON object"}
 
 
-def page(results: dict[str, dict[str, Any]], seconds: float) -> str:
+def page(results: dict[str, dict[str, Any]], seconds: float, machine: str) -> str:
     """RESULTS.md."""
     found: dict[str, str] = {}
     for result in results.values():
@@ -88,7 +88,7 @@ def page(results: dict[str, dict[str, Any]], seconds: float) -> str:
         "Written by `make bench`; what each row is, is said at the top of the script that it names.",
         "",
         f"- date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {seconds / 60:.1f} minutes in all, code {commit()}",
-        f"- machine: {machine()}",
+        f"- machine: {machine}",
         f"- versions: Python {platform.python_version()}, " + ", ".join(f"{k} {v}" for k, v in sorted(found.items())),
         "- one thread; seconds are medians unless the script says otherwise; ratio: peer over ours",
         "",
@@ -186,7 +186,8 @@ def machine() -> str:
         facts.append(f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB")
     facts.append(f"{platform.system()} {platform.release()}")
     if hasattr(os, "getloadavg"):
-        facts.append(f"load average {os.getloadavg()[2]:.1f}")
+        loads = " ".join(f"{load:.1f}" for load in os.getloadavg())
+        facts.append(f"load average before the first benchmark {loads} (1, 5, 15 minutes)")
     return ", ".join(facts)
 
 

@@ -1,19 +1,51 @@
-"""The frame of the benchmarks: what `benchmarks/run.py` makes of scripts that do, fail, or miss a peer."""
+"""What `benchmarks/run.py` makes of scripts that do, fail, or miss a peer; and the benchmarks at small size."""
 
 import importlib.util
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
-@pytest.fixture
-def frame(tmp_path, monkeypatch):
-    spec = importlib.util.spec_from_file_location("benchmarks_run", FOLDER / "run.py")
+def load(name):
+    spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", FOLDER / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def run_small(monkeypatch, capsys):
+    """The object that a benchmark prints when some of its constants are others."""
+    threads, environment = torch.get_num_threads(), dict(os.environ)
+
+    def run(name, **constants):
+        monkeypatch.syspath_prepend(FOLDER)
+        monkeypatch.setattr(sys, "argv", [name, "--json"])
+        module = load(name)
+        for constant, value in constants.items():
+            assert hasattr(module, constant)
+            monkeypatch.setattr(module, constant, value)
+        module.main()
+        result = json.loads(capsys.readouterr().out)
+        assert {"row", "ours_seconds", "peers", "ratios", "goal", "reached", "versions"} <= set(result)
+        assert result["ours_seconds"] > 0
+        return result
+
+    yield run
+    torch.set_num_threads(threads)
+    os.environ.clear()
+    os.environ.update(environment)
+
+
+@pytest.fixture
+def frame(tmp_path, monkeypatch):
+    module = load("run")
     monkeypatch.setattr(module, "FOLDER", tmp_path)
     monkeypatch.setattr(module, "RESULTS", tmp_path / "RESULTS.md")
     return module
@@ -70,3 +102,32 @@ def test_a_script_that_hangs_is_stopped(frame, tmp_path, monkeypatch):
 def test_every_script_of_the_folder_says_what_it_measures():
     for path in sorted(FOLDER.glob("*.py")):
         assert path.read_text("utf-8").startswith('"""'), path.name
+
+
+def test_symmetry_functions(run_small):
+    """Raises if a value differs from dscribe's."""
+    small, large = run_small("symmetry_functions", STRUCTURES=1, REPEATS=1)["sizes"]
+    assert (small["atoms"], large["atoms"]) == (102, 204)
+    # work is counted: twice the atoms, about twice the work
+    for what in ("pairs", "triplets", "derivatives_bytes"):
+        assert 1.9 < large[what] / small[what] < 2.1
+
+
+def test_prediction(run_small):
+    pytest.importorskip("torchani")
+    result = run_small("prediction", STRUCTURES=1, REPEATS=1)
+    assert result["sizes"][1]["pairs"] == pytest.approx(2 * result["sizes"][0]["pairs"], rel=0.05)
+
+
+def test_training(run_small):
+    """Raises if loss or gradient differ from those by autograd through the geometry by more than 1e-10."""
+    result = run_small("training", STRUCTURES=2, SIZES=(5, 10), REPEATS=1)
+    assert 0 < result["largest_relative_difference_of_gradients"] < 1e-10
+    assert [size["structures"] for size in result["sizes"]] == [5, 10]
+
+
+def test_scoring(run_small):
+    """Raises if a score differs from those with the neighbour lists of ASE and matscipy."""
+    pytest.importorskip("matscipy")
+    result = run_small("scoring", SAMPLE=20)
+    assert set(result["ratios"]) == {"ase + numpy", "matscipy + numpy"}
