@@ -49,14 +49,16 @@ def run(
         folder = _make_folder(directory or Path(".kmde/runs") / name)
         for remark in prepared.remarks:
             console.print(f"note: {remark}")
-        new = submit(pad, prepared)
         store = Store(pad.db)
+        known = store.get("campaigns", name)
+        if known is None or known["state"] != "finished":
+            with console.status("compiling loops: some ten seconds, once per installation"):
+                compile_loops(prepared)
+        new = submit(pad, prepared)
         if store.campaign(name)["state"] == "finished":
             console.print(f"campaign {name} is finished: nothing is left to do (another `name:` starts another)")
         else:
             console.print(f"campaign {name}: {'submitted' if new else 'continues'}, {workers} workers")
-            with console.status("compiling loops: some ten seconds, once per installation"):
-                compile_loops(prepared)
             _work_off(pad, store, name, launchpad, workers, folder, console)
         _show_end(store, name, launchpad, console)
 

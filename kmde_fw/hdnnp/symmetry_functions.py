@@ -115,13 +115,13 @@ class SymmetryFunctions:
 
     def compute(self, structure: Structure, derivatives: bool = False) -> Fingerprint:
         """Symmetry functions of every atom. Raises ModelError for unknown elements and atoms on one spot."""
-        return self._of_pairs(*self._find(structure), derivatives)
+        return self.of_pairs(*self._find(structure), derivatives)
 
     def blocks(self, structure: Structure, derivatives: bool = False) -> Iterator[Block]:
         """`compute` a block of atoms at a time, so that derivatives need room for BLOCK_PAIRS pairs, not for all."""
         species, pairs = self._find(structure)
         if len(pairs.distances) <= BLOCK_PAIRS:
-            yield Block(np.arange(len(structure)), len(structure), self._of_pairs(species, pairs, derivatives))
+            yield Block(np.arange(len(structure)), len(structure), self.of_pairs(species, pairs, derivatives))
             return
         first = 0
         while first < len(structure):
@@ -141,23 +141,11 @@ class SymmetryFunctions:
             own = Neighbours(
                 pairs.centre[where] - first, neighbour, pairs.vectors[where], pairs.distances[where], starts
             )
-            yield Block(atoms, last - first, self._of_pairs(species[atoms], own, derivatives))
+            yield Block(atoms, last - first, self.of_pairs(species[atoms], own, derivatives))
             first = last
 
-    def _find(self, structure: Structure) -> tuple[np.ndarray, Neighbours]:
-        """Element of each atom, and the neighbours; checked."""
-        species = structure.species_index(self.elements)
-        if (species < 0).any():
-            unknown = sorted(set(structure.species) - set(self.elements))
-            raise ModelError(
-                f"structure {structure.name or structure.formula} contains {', '.join(unknown)}, but the symmetry "
-                f"functions are made for {', '.join(self.elements)}; add the element or leave the structure out"
-            )
-        pairs = find_neighbours(structure, self.settings.cutoff)
-        _check_distances(structure, pairs)
-        return species, pairs
-
-    def _of_pairs(self, species: np.ndarray, pairs: Neighbours, derivatives: bool) -> Fingerprint:
+    def of_pairs(self, species: np.ndarray, pairs: Neighbours, derivatives: bool) -> Fingerprint:
+        """`compute` from the element of each atom (n,) and a list of all pairs within the cutoff."""
         features = np.zeros((len(species), len(self)))
         slopes = np.empty((len(pairs.distances) if derivatives else 0, 3, self.columns.shape[1]))
         element = species[pairs.neighbour].astype(np.uint32)
@@ -171,6 +159,19 @@ class SymmetryFunctions:
             slopes if derivatives else None,
             self.columns,
         )
+
+    def _find(self, structure: Structure) -> tuple[np.ndarray, Neighbours]:
+        """Element of each atom, and the neighbours; checked."""
+        species = structure.species_index(self.elements)
+        if (species < 0).any():
+            unknown = sorted(set(structure.species) - set(self.elements))
+            raise ModelError(
+                f"structure {structure.name or structure.formula} contains {', '.join(unknown)}, but the symmetry "
+                f"functions are made for {', '.join(self.elements)}; add the element or leave the structure out"
+            )
+        pairs = find_neighbours(structure, self.settings.cutoff)
+        _check_distances(structure, pairs)
+        return species, pairs
 
 
 def _check_distances(structure: Structure, pairs: Neighbours) -> None:
