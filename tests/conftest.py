@@ -6,6 +6,7 @@ KMDE_MONGO_URI in the environment names another server (a URI; its database name
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import uuid
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import yaml
 from kmde_fw.store import Connection, Store, read_launchpad, server
 from kmde_fw.store.connect import Documents
 
+CU_AU = Path(__file__).parent.parent / "fw_specs" / "cu_au"
 GIVEN_URI = os.environ.get("KMDE_MONGO_URI")
 
 
@@ -90,3 +92,42 @@ def launchpad_file(mongo_uri: str, database: Documents, tmp_path: Path) -> Path:
 def connection(launchpad_file: Path) -> Connection:
     """The settings of `launchpad_file`."""
     return read_launchpad(launchpad_file)
+
+
+@pytest.fixture(scope="session")
+def finished_launchpad(client: pymongo.MongoClient, mongo_uri: str, tmp_path_factory) -> Iterator[Path]:
+    """launchpad.yaml of a database with a finished campaign `demo` and its twin `twin` of another seed. Do not write.
+
+    Small Cu-Au campaigns of two cycles, two picks each, two models; their domain is so narrow that labels are refused.
+    """
+    from kmde_fw.cli.work import launch_all
+    from kmde_fw.workflows.launchpad import ensure_initialised, open_launchpad
+    from kmde_fw.workflows.prepare import prepare
+    from kmde_fw.workflows.start import submit
+
+    folder = tmp_path_factory.mktemp("finished")
+    shutil.copytree(CU_AU, folder, dirs_exist_ok=True)
+    name = f"kmde_test_finished_{uuid.uuid4().hex[:8]}"
+    path = folder / "launchpad.yaml"
+    path.write_text(yaml.safe_dump({"host": mongo_uri, "name": name, "uri_mode": True, "strm_lvl": "ERROR"}))
+    launchpad = open_launchpad(read_launchpad(path))
+    ensure_initialised(launchpad)
+    for campaign, seed in (("demo", 0), ("twin", 1)):
+        data = yaml.safe_load((CU_AU / "campaign.yaml").read_text())
+        data |= {"name": campaign, "seed": seed, "network": {"hidden": [8]}}
+        data["training"] = {"max_closures": 30, "seeds": [0, 1]}
+        data["design"] |= {"candidates": 400, "picks_per_cycle": 2}
+        data["stop"]["max_surrogates"] = 4
+        data["reference"]["domain"]["scale"] = [0.975, 1.03]
+        (folder / f"{campaign}.yaml").write_text(yaml.safe_dump(data))
+        submit(launchpad, prepare(folder / f"{campaign}.yaml"))
+        launch_all(launchpad, campaign, folder)
+    launchpad.connection.close()
+    yield path
+    client.drop_database(name)
+
+
+@pytest.fixture
+def finished(finished_launchpad: Path, client: pymongo.MongoClient) -> Store:
+    """The store of `finished_launchpad`."""
+    return Store(client[read_launchpad(finished_launchpad).database])

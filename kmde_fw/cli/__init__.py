@@ -11,7 +11,25 @@ from kmde_fw.errors import KmdeError
 
 def build_app() -> typer.Typer:
     """The command line, its commands imported only now."""
-    from kmde_fw.cli import data, db, export, init, plan, run, schema, status, submit, validate, work
+    from kmde_fw.cli import (
+        candidates,
+        data,
+        db,
+        diff,
+        export,
+        failures,
+        init,
+        motifs,
+        outliers,
+        plan,
+        run,
+        schema,
+        status,
+        submit,
+        validate,
+        why,
+        work,
+    )
 
     app = typer.Typer(
         no_args_is_help=True,
@@ -26,6 +44,12 @@ def build_app() -> typer.Typer:
     app.command("run")(run.run)
     app.command("work")(work.work)
     app.command("status")(status.status)
+    app.command("why")(why.why)
+    app.command("candidates")(candidates.candidates)
+    app.command("motifs")(motifs.motifs)
+    app.command("outliers")(outliers.outliers)
+    app.command("failures")(failures.failures)
+    app.command("diff")(diff.diff)
     app.command("export")(export.export)
     app.command("schema")(schema.schema)
     app.command("make-data")(data.make_data)

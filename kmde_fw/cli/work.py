@@ -7,11 +7,14 @@ import signal
 import threading
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kmde_fw.cli.options import LaunchpadFile
+
+if TYPE_CHECKING:
+    from fireworks import LaunchPad
 
 #: seconds between two looks for something to do
 IDLE = 0.3
@@ -26,11 +29,7 @@ def work(
     ] = False,
 ) -> None:
     """Launch this campaign's rockets here until it is finished or nothing more can run."""
-    from fireworks.core.rocket_launcher import rapidfire
-
-    from kmde_fw.store import Store
     from kmde_fw.workflows.launchpad import launchpad_of
-    from kmde_fw.workflows.rockets import ALIVE, states, worker_for
 
     stop = _Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -40,12 +39,22 @@ def work(
     folder = (directory or Path.cwd()).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     with launchpad_of(launchpad) as pad:
-        store = Store(pad.db)
-        while not stop.asked and store.campaign(campaign)["state"] == "running":
-            # one rocket at a time, or one look for something to do
-            rapidfire(pad, worker_for(campaign), m_dir=str(folder), nlaunches=1, max_loops=1, sleep_time=IDLE)
-            if not any(states(pad, campaign)[state] for state in ALIVE):
-                break
+        launch_all(pad, campaign, folder, stop)
+
+
+def launch_all(pad: LaunchPad, campaign: str, folder: Path, stop: _Stop | None = None) -> None:
+    """Launch the campaign's rockets in this process until it is finished, nothing more can run, or `stop` is asked."""
+    from fireworks.core.rocket_launcher import rapidfire
+
+    from kmde_fw.store import Store
+    from kmde_fw.workflows.rockets import ALIVE, states, worker_for
+
+    store = Store(pad.db)
+    while not (stop and stop.asked) and store.campaign(campaign)["state"] == "running":
+        # one rocket at a time, or one look for something to do
+        rapidfire(pad, worker_for(campaign), m_dir=str(folder), nlaunches=1, max_loops=1, sleep_time=IDLE)
+        if not any(states(pad, campaign)[state] for state in ALIVE):
+            break
 
 
 class _Stop:

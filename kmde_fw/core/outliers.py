@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from kmde_fw.neighbours import find_neighbours
+from kmde_fw.records import Structure
+
 #: two evaluations of one symmetry function agree to this part of its value; smaller excursions are rounding
 ROUNDING = 1e-10
 
@@ -130,6 +133,29 @@ def find_outliers(
                 )
                 outliers.append(OutlierAtom(number, atom, element, exceeded, _reason(exceeded)))
     return outliers
+
+
+def environments(
+    structures: Sequence[Structure], outliers: Sequence[OutlierAtom], cutoff: float
+) -> list[dict[str, dict[str, float]]]:
+    """What surrounds each outlier atom: by element, the `count` of neighbours within cutoff and the `nearest`, in Å.
+
+    outliers: in the order of their structures, as `find_outliers` gives them.
+    """
+    found = []
+    current = None
+    for outlier in outliers:
+        if outlier.structure != current:
+            current = outlier.structure
+            structure = structures[current]
+            near = find_neighbours(structure, cutoff)
+        pairs = slice(near.starts[outlier.atom], near.starts[outlier.atom + 1])
+        around: dict[str, dict[str, float]] = {}
+        for neighbour, distance in zip(near.neighbour[pairs].tolist(), near.distances[pairs].tolist(), strict=True):
+            of_element = around.setdefault(structure.species[neighbour], {"count": 0, "nearest": distance})
+            of_element["count"] += 1  # nearest first: that one is there already
+        found.append(dict(sorted(around.items())))
+    return found
 
 
 def _reason(exceeded: tuple[Exceeded, ...]) -> str:

@@ -4,8 +4,9 @@ from fireworks import FWAction
 from fireworks.utilities.fw_utilities import explicit_serialize
 
 from kmde_fw.core.analysis import analyse
+from kmde_fw.core.outliers import environments
 from kmde_fw.core.scoring import count_motifs
-from kmde_fw.firetasks.base import CampaignView, CycleTask, feature_list
+from kmde_fw.firetasks.base import CampaignView, CycleTask, feature_list, feature_names
 from kmde_fw.records import cycle_key
 
 #: outlier atoms written out with all that they exceed; more would not fit into one document (16 MB) of a large target
@@ -16,7 +17,8 @@ LISTED_OUTLIERS = 1000
 class Analyse(CycleTask):
     """Load train set and target, compare them, store the analysis and one document per motif. Needs no network.
 
-    `n_outliers` counts all outlier atoms; `outliers` describes the first LISTED_OUTLIERS of them.
+    `n_outliers` counts all outlier atoms; `outliers` describes the first LISTED_OUTLIERS of them; `columns` are the
+    names of the symmetry functions that these exceed.
     """
 
     def step(self, view: CampaignView) -> FWAction | None:
@@ -36,6 +38,9 @@ class Analyse(CycleTask):
         )
         # compiles the search's loop where it has not been yet, while another worker trains: nobody waits for it now
         count_motifs([], result.motifs, view.elements, view.settings.descriptor.cutoff)
+        cutoff = view.settings.descriptor.cutoff
+        listed = result.outliers[:LISTED_OUTLIERS]
+        around = environments(target, listed, cutoff)
         key = cycle_key(view.name, view.cycle)
         common = {"campaign": view.name, "cycle": view.cycle}
         view.store.insert_many_once(
@@ -56,7 +61,10 @@ class Analyse(CycleTask):
                 "coverage": result.coverage.to_document(),
                 "composition_gap": result.coverage.composition.describe(view.elements),
                 "n_outliers": len(result.outliers),
-                "outliers": [outlier.to_document() for outlier in result.outliers[:LISTED_OUTLIERS]],
+                "outliers": [
+                    {**outlier.to_document(), "neighbours": near} for outlier, near in zip(listed, around, strict=True)
+                ],
+                "columns": feature_names(view),
                 "seconds": view.seconds,
             },
         )

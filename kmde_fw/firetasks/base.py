@@ -183,3 +183,10 @@ def feature_list(structures: Sequence[Structure], view: CampaignView) -> list[An
 
     functions = SymmetryFunctions(view.elements, view.settings.descriptor)
     return [functions.compute(structure).features for structure in structures]
+
+
+def feature_names(view: CampaignView) -> list[str]:
+    """The columns of `feature_list`, such as "G2 Al eta=0.01 rs=0 rc=4"."""
+    from kmde_fw.hdnnp.symmetry_functions import SymmetryFunctions
+
+    return list(SymmetryFunctions(view.elements, view.settings.descriptor).keys)

@@ -55,7 +55,11 @@ class Select(CycleTask):
         )
         structures = pool.structures([ranked.index for ranked in selection.ranking])
         kept = list(zip(selection.ranking, structures, strict=True))
-        candidates = {ranked.index: _candidate(ranked, pool, structure) for ranked, structure in kept}
+        row_of = {index: row for row, index in enumerate(columns.index.tolist())}
+        candidates = {
+            ranked.index: _candidate(ranked, pool, structure, columns.counts[row_of[ranked.index]])
+            for ranked, structure in kept
+        }
         store.put_structures([structure for ranked, structure in kept if ranked.slot is not None], role="surrogate")
         store.insert_many_once(
             "candidates",
@@ -89,8 +93,11 @@ class Select(CycleTask):
         return None
 
 
-def _candidate(ranked: Ranked, pool: CandidatePool, structure: Structure) -> dict[str, Any]:
-    """A candidate as a document: how it is made, its score in three terms, picked or why not."""
+def _candidate(ranked: Ranked, pool: CandidatePool, structure: Structure, counts: np.ndarray) -> dict[str, Any]:
+    """A candidate as a document: how it is made, its score in three terms, picked or why not, the motifs it contains.
+
+    motifs: how many of each, by the motif's rank; those that it lacks are left out.
+    """
     recipe = pool.recipe(ranked.index)
     return {
         **ranked.to_document(),
@@ -99,6 +106,7 @@ def _candidate(ranked: Ranked, pool: CandidatePool, structure: Structure) -> dic
         "description": recipe.describe(),
         "formula": structure.formula,
         "n_atoms": len(structure),
+        "motifs": {str(rank): int(counts[rank]) for rank in np.flatnonzero(counts).tolist()},
     }
 
 

@@ -7,6 +7,7 @@ from fireworks.utilities.fw_utilities import explicit_serialize
 
 from kmde_fw.firetasks.base import CampaignView, CycleTask
 from kmde_fw.records import content_hash
+from kmde_fw.versions import versions
 
 #: to be raised with every change after which the same data, settings and seed give another model
 TRAINER_VERSION = 1
@@ -28,6 +29,8 @@ class Train(CycleTask):
 
         seed = int(self["seed"])
         label_ids, data = view.train_set()
+        # surrogates are never held out for validation: each is the only one of its kind
+        always_train = [d.structure.id for d in data[len(view.document["train_labels"]) :]]
         model_id = model_key(view, label_ids, seed)
         if view.store.get("models", model_id) is not None:
             return FWAction(stored_data={"model": model_id, "note": "this model had been trained before"})
@@ -38,8 +41,7 @@ class Train(CycleTask):
             view.settings.network,
             view.settings.training,
             seed,
-            # surrogates are never held out for validation: each is the only one of its kind
-            always_train=[d.structure.id for d in data[len(view.document["train_labels"]) :]],
+            always_train=always_train,
             progress=lambda done, total, loss: view.progress(done, total, f"loss {loss:.3g}"),
         )
         blob = view.store.put_blob(to_bytes(model), kind="model")
@@ -49,11 +51,13 @@ class Train(CycleTask):
                 "_id": model_id,
                 "made_for": {"campaign": view.name, "cycle": view.cycle},
                 "train_labels": label_ids,
+                "always_train": always_train,
                 "elements": list(view.elements),
                 "seed": seed,
                 **hyperparameters(view),
                 "report": report.to_document(),
                 "weights": blob,
+                "versions": versions(),
                 "seconds": view.seconds,
             },
         )

@@ -44,8 +44,21 @@ COLLECTIONS: dict[str, tuple[str, ...]] = {
     "progress": (),
     "blobs": (),
 }
-#: fields that are searched for and not unique: which models learned from a label, which labels has a structure
-_SEARCHED = {"labels": ("structure_id",), "models": ("train_labels",), "candidates": ("structure_id",)}
+#: fields that are searched for, each group together, and not unique. Which labels has a structure, which models and
+#: campaigns learned from a label, in which cycles is a model, the best candidates of a cycle; `short` is of an id
+_SEARCHED: dict[str, tuple[tuple[str, ...], ...]] = {
+    "campaigns": (("train_labels",), ("target_structures",), ("target_labels",)),
+    "structures": (("short",),),
+    "labels": (("short",), ("structure_id",)),
+    "models": (("short",), ("train_labels",)),
+    "candidates": (("structure_id",), ("campaign", "cycle", "rank")),
+    "outcomes": (("label_id",),),
+    "cycles": (("models",),),
+}
+#: collections whose documents are named by a content hash, and so many of its characters are stored as `short`: the
+#: embedded server scans a collection for "begins with", and looks an equal `short` up
+HASHED = ("structures", "labels", "models")
+SHORT = 6
 #: documents asked for by _id in one query: the embedded server takes 20 ms for 100 and 1.4 s for 1000
 _BATCH = 100
 #: comparisons, which `find` does not take
@@ -167,6 +180,12 @@ class Store:
             found = self._collection(collection).find(query or {}, list(fields) if fields is not None else None)
             return list(found.sort([(name, ASCENDING) for name in sort]).limit(limit))
 
+    def many(
+        self, collection: str, keys: Sequence[str], fields: Sequence[str] | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """The documents of these _ids, by _id; only their `fields` if given. StoreError if one is missing."""
+        return self._by_id(collection, keys, fields)
+
     def count(self, collection: str, query: Mapping[str, Any] | None = None) -> int:
         """How many documents match; `query` as in `find`."""
         _refuse_comparisons(query)
@@ -235,6 +254,16 @@ class Store:
         return [outcome for outcome in found if outcome["cycle"] <= up_to_cycle]
 
     # structures and labels ----------------------------------------------------------------------------------------
+
+    def find_hash(self, prefix: str) -> list[tuple[str, str]]:
+        """Collection and _id of each structure, label and model whose _id begins with `prefix` (SHORT characters at
+        least: what is stored as `short` finds them by an index)."""
+        return [
+            (collection, document["_id"])
+            for collection in HASHED
+            for document in self.find(collection, {"short": prefix[:SHORT]}, fields=())
+            if document["_id"].startswith(prefix)
+        ]
 
     def put_structures(
         self, structures: Sequence[Structure], role: str, details: Sequence[Mapping[str, Any]] | None = None
@@ -439,6 +468,8 @@ class Store:
         for key in COLLECTIONS[collection]:
             if key not in complete:
                 raise StoreError(f"{collection} {document['_id']}: the field {key!r} is missing")
+        if collection in HASHED:
+            complete["short"] = complete["_id"][:SHORT]
         complete.update(
             schema_version=SCHEMA_VERSION, code_version=__version__, created=_now(), host=socket.gethostname()
         )
@@ -460,14 +491,17 @@ class Store:
                         f"{collection} {key}: another document has the same {', '.join(COLLECTIONS[collection])}"
                     )
 
-    def _by_id(self, collection: str, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    def _by_id(
+        self, collection: str, ids: Sequence[str], fields: Sequence[str] | None = None
+    ) -> dict[str, dict[str, Any]]:
         """The documents of these ids, all of them."""
         wanted = list(dict.fromkeys(ids))
         found: dict[str, dict[str, Any]] = {}
         with self._sentences():
             for begin in range(0, len(wanted), _BATCH):
                 batch = wanted[begin : begin + _BATCH]
-                found.update((d["_id"], d) for d in self._collection(collection).find({"_id": {"$in": batch}}))
+                cursor = self._collection(collection).find({"_id": {"$in": batch}}, list(fields) if fields else None)
+                found.update((d["_id"], d) for d in cursor)
         missing = [key for key in wanted if key not in found]
         if missing:
             raise StoreError(
@@ -502,15 +536,23 @@ class Store:
             )
         indexes = content_hash([COLLECTIONS, _SEARCHED])
         if schema.get("indexes") != indexes:
+            self._shorten()
             self._make_indexes()
             meta.update_one({"_id": "schema"}, {"$set": {"indexes": indexes}})
+
+    def _shorten(self) -> None:
+        """`short` into the documents of a database that was made before there was one."""
+        for collection in HASHED:
+            for document in self.database[collection].find({"short": {"$exists": False}}, {"_id": 1}):
+                change = {"$set": {"short": document["_id"][:SHORT]}}
+                self.database[collection].update_one({"_id": document["_id"]}, change)
 
     def _make_indexes(self) -> None:
         for collection, keys in COLLECTIONS.items():
             if keys:
                 self.database[collection].create_index([(key, ASCENDING) for key in keys], unique=True)
-            for field in _SEARCHED.get(collection, ()):
-                self.database[collection].create_index([(field, ASCENDING)])
+            for fields in _SEARCHED.get(collection, ()):
+                self.database[collection].create_index([(field, ASCENDING) for field in fields])
 
 
 def contents(connection: Connection) -> dict[str, Any]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from importlib.metadata import version
-from typing import Any
-
 from kmde_fw.store import Store
+from kmde_fw.versions import versions
 from kmde_fw.workflows.prepare import Prepared
 
 
@@ -49,21 +46,3 @@ def register(store: Store, prepared: Prepared) -> bool:
             "reason": "",
         }
     )
-
-
-def versions() -> dict[str, Any]:
-    """Versions of what computes, for the record."""
-    packages = (
-        "kmde_fw",
-        "fireworks",
-        "pymongo",
-        "torch",
-        "numpy",
-        "scipy",
-        "ase",
-        "vesin",
-        "numba",
-        "pymatgen",
-        "spglib",
-    )
-    return {"python": sys.version.split()[0], **{package: version(package) for package in packages}}

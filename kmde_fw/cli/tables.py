@@ -1,0 +1,68 @@
+"""Rows for people, for programs (--json) and for spreadsheets (--csv)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+Csv = Annotated[bool, typer.Option("--csv", help="print comma-separated values, a header first")]
+
+#: heading -> what a cell says; a heading that ends in ">" is right-aligned
+Columns = Mapping[str, Callable[[Mapping[str, Any]], Any]]
+
+
+def to_json(value: Any) -> str:
+    """Indented JSON; times as ISO 8601."""
+    return json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
+
+
+def show(
+    rows: Sequence[Mapping[str, Any]], columns: Columns, title: str, as_json: bool, as_csv: bool, empty: str
+) -> None:
+    """Print the rows: all that they hold as JSON, the columns as CSV or as a table; `empty` is said of no rows."""
+    if as_json:
+        typer.echo(to_json(rows))
+        return
+    cells = [[_text(cell(row)) for cell in columns.values()] for row in rows]
+    headings = [heading.rstrip(">") for heading in columns]
+    if as_csv:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([headings, *cells])
+        typer.echo(text.getvalue(), nl=False)
+        return
+    if not rows:
+        typer.echo(empty)
+        return
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", header_style="bold", pad_edge=False)
+    for heading in columns:
+        table.add_column(heading.rstrip(">"), justify="right" if heading.endswith(">") else "left", overflow="fold")
+    for line in cells:
+        table.add_row(*line)
+    console().print(table, markup=False)
+
+
+def console() -> Any:
+    """One that is wide enough where there is no terminal."""
+    from rich.console import Console
+
+    return Console(width=None if Console().is_terminal else 140)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="seconds")
+    return str(value)

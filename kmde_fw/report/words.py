@@ -1,0 +1,103 @@
+"""Facts in words that a chemist reads: what a symmetry function out of its range means, motifs, terms of a score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kmde_fw.store.queries import SHOWN
+
+#: fields of a candidate that are terms of its score, in words; what else a candidate carries is shown by its own name
+TERMS = {
+    "score": "score",
+    "motif_score": "motifs per atom",
+    "distance_penalty": "distance penalty",
+    "energy_penalty": "energy penalty",
+}
+
+
+def short(key: str) -> str:
+    """An id for people: long enough for `kmde why`."""
+    return key[:SHOWN]
+
+
+def function_words(name: str) -> str:
+    """A symmetry function: "G3 Al-Pt eta=0.1 zeta=4 lambda=-1 rc=4" is "Al and Pt neighbours at wide angles (...)"."""
+    kind, _, rest = name.partition(" ")
+    who, _, parameters = rest.partition(" ")
+    parameters = parameters.rpartition(" rc=")[0]
+    for word, letter in (("zeta=", "ζ="), ("lambda=", "λ="), ("rs=", "R_s="), ("eta=", "η=")):
+        parameters = parameters.replace(word, letter)
+    if kind == "G2":
+        return f"{who} neighbours (G2, {parameters})"
+    if kind == "G3":
+        pair = who.split("-")
+        both = f"two {pair[0]}" if pair[0] == pair[1] else f"{pair[0]} and {pair[1]}"
+        angle = "wide" if "λ=-1" in parameters else "narrow"
+        return f"{both} neighbours at {angle} angles (G3, {parameters})"
+    return name
+
+
+def exceeded_words(exceeded: Mapping[str, Any], element: str) -> str:
+    """One symmetry function of an outlier atom: what it has more or less of than any train atom of its element.
+
+    "2 % above the train range: two Al neighbours at narrow angles (G3, η=0.1 ζ=4 λ=1), 0.0144 (train: 0 to 0.0142)".
+    """
+    words = function_words(exceeded["function"])
+    if exceeded["excess"] is None:
+        none = exceeded["high"] == 0
+        train = "no" if none else "one value only for any"
+        return f"{words}: {train} {element} of the train set{' has any' if none else ''} ({exceeded['value']:.4g})"
+    where = "above" if exceeded["value"] > exceeded["high"] else "below"
+    return (
+        f"{100 * exceeded['excess']:.2g} % {where} the train range: {words}, {exceeded['value']:.4g} "
+        f"(train: {exceeded['low']:.4g} to {exceeded['high']:.4g})"
+    )
+
+
+def neighbours_words(neighbours: Mapping[str, Mapping[str, float]]) -> str:
+    """What surrounds an atom: "10 Al from 2.45 Å, 1 Pt from 2.61 Å"."""
+    return ", ".join(f"{near['count']:.0f} {e} from {near['nearest']:.2f} Å" for e, near in neighbours.items()) or "–"
+
+
+def motif_words(motif: Mapping[str, Any]) -> str:
+    """Channel and range: "Fe-Pt 2.640-2.650 Å", "Fe-Pt-Fe 58.2-59.0°"."""
+    if motif.get("kind", "angle" if motif["channel"].count("-") == 2 else "distance") == "distance":
+        return f"{motif['channel']} {motif['low']:.3f}–{motif['high']:.3f} Å"
+    return f"{motif['channel']} {motif['low']:.1f}–{motif['high']:.1f}°"
+
+
+def per_unit(motif: Mapping[str, Any]) -> str:
+    """The unit of a motif's gap."""
+    return "per degree" if motif["channel"].count("-") == 2 else "per Å"
+
+
+def recipe_words(recipe: Mapping[str, Any]) -> list[str]:
+    """How a candidate is built, one fact a line."""
+    if recipe["parent"] is None:
+        lines = [f"prototype {recipe['crystal']} with {', '.join(recipe['assignment'])} on its sites"]
+        lines.append(f"lattice constant {recipe['scale']:.4f} Å")
+    else:
+        lines = [f"parent {recipe['crystal']} ({short(recipe['parent'])}), scaled by {recipe['scale']:.4f}"]
+        if recipe["substitution"]:
+            lines.append(f"{recipe['substitution']['element']} on its atom {recipe['substitution']['atom']}")
+    if recipe["strain_axes"]:
+        how = "along" if len(recipe["strain_axes"]) == 1 else "shear"
+        lines.append(f"strain {100 * recipe['strain']:+.2f} % {how} {recipe['strain_axes']}")
+    if recipe["displacement"]:
+        lines.append(f"atoms displaced by {recipe['displacement']:.3f} Å (seed {recipe['seed']})")
+    if tuple(recipe["repeat"]) != (1, 1, 1):
+        lines.append(f"{'×'.join(map(str, recipe['repeat']))} cells")
+    known = ["index", "crystal", "assignment", "parent", "substitution", "scale", "repeat"]
+    known += ["strain_axes", "strain", "displacement", "seed"]
+    lines += [f"{key}: {value}" for key, value in recipe.items() if key not in known]
+    return lines
+
+
+def number(value: Any) -> str:
+    """A number for people, – for None."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return str(value) if isinstance(value, int) else f"{value:.4g}"

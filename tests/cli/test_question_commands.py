@@ -1,0 +1,131 @@
+"""why, candidates, motifs, outliers, failures, diff: what people see equals what the query layer says."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from kmde_fw.cli import main
+from kmde_fw.report.words import exceeded_words, function_words, motif_words
+from kmde_fw.store import Store, queries
+
+
+@pytest.fixture
+def call(capsys, monkeypatch, finished_launchpad: Path):
+    """Exit code, stdout, stderr of `kmde words` on the finished campaigns."""
+
+    def kmde(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["kmde", *map(str, words), "-l", str(finished_launchpad)])
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return kmde
+
+
+def test_why_tells_the_whole_story_of_a_pick(call, finished: Store):
+    pick = queries.surrogates(finished, "demo")[0]
+    code, out, _ = call("why", pick["structure_id"][:8])
+    assert code == 0
+    assert "campaign demo, cycle 1, slot 0: " in out
+    assert f"rank      {pick['rank'] + 1} of 400 candidates" in out
+    assert "lattice constant" in out
+    assert "because of" in out
+    assert any(words in out for words in ("% above the train range", "of the train set"))
+    assert "what it brought (with the 1 other picks of the cycle), before → after" in out
+    assert "ase.calculators.emt.EMT" in out
+    for cycle in (1, 2):
+        for model in finished.cycles("demo")[cycle]["models"]:
+            assert model[:8] in out
+    assert call("why", pick["label_id"])[1] == out, "a label leads to its structure"
+    record = json.loads(call("why", "demo/1/0", "--json")[1])
+    assert record["structure"]["_id"] == pick["structure_id"]
+
+
+def test_terms_of_other_strategies_are_printed_by_their_own_names(finished: Store):
+    from kmde_fw.report.passport import choice_lines
+
+    pick = queries.passport(finished, queries.surrogates(finished, "demo")[0]["structure_id"])["chosen"][0]
+    lines = choice_lines({**pick, "closed_components": 12, "why": ["an Au corner", "new composition"]})
+    assert "  closed_components 12" in lines
+    assert "  why       [an Au corner, new composition]" in lines
+
+
+def test_why_of_a_model_lists_its_train_set(call, finished: Store):
+    model = finished.cycles("demo")[2]["models"][0]
+    code, out, _ = call("why", model)
+    assert code == 0
+    assert "train set: 10 structures" in out
+    assert out.count("initial train set") == 6
+    assert f"sha256 {finished.get('models', model)['weights']['sha256']}" in out
+
+
+def test_a_wrong_id_is_one_sentence(call):
+    code, out, err = call("why", "000000")
+    assert (code, out) == (1, "")
+    assert err.startswith("kmde: no structure, label or model")
+
+
+@pytest.mark.parametrize(
+    ("words", "ask"),
+    [
+        (("candidates", "demo", "--cycle", 1, "--top", 7), lambda s: queries.candidates(s, "demo", 1, 7)),
+        (("motifs", "demo"), lambda s: queries.motifs(s, "demo")),
+        (("outliers", "demo", "--cycle", 0), lambda s: queries.outliers(s, "demo", 0)),
+        (("failures", "demo"), lambda s: queries.failures(s, "demo")),
+    ],
+)
+def test_tables_as_text_json_and_csv_say_the_same(call, finished: Store, words, ask):
+    rows = ask(finished)
+    assert rows
+    code, out, _ = call(*words, "--json")
+    assert code == 0
+    assert json.loads(out) == json.loads(json.dumps(rows, default=lambda t: t.isoformat(timespec="seconds")))
+    parsed = list(csv.DictReader(io.StringIO(call(*words, "--csv")[1])))
+    assert len(parsed) == len(rows)
+    heading = next(iter(parsed[0]))
+    table = call(*words)[1]
+    for name in parsed[0]:
+        assert name.split()[0] in table
+    assert parsed[0][heading] in table
+
+
+def test_diff_shows_the_option_and_both_campaigns(call):
+    code, out, _ = call("diff", "demo", "twin", "--csv")
+    assert code == 0
+    rows = list(csv.reader(io.StringIO(out)))
+    assert ["seed", "0", "1"] in rows
+    assert ["campaign", "demo", "twin"] in rows
+    assert any(row[0] == "cycle 2 energy rmse" for row in rows)
+    assert json.loads(call("diff", "demo", "twin", "--json")[1])["settings"][0]["option"] == "seed"
+
+
+def test_nothing_failed_is_said(call, finished: Store):
+    rows = queries.failures(finished, "twin")
+    out = call("failures", "twin")[1]
+    assert ("nothing failed" in out) == (not rows)
+
+
+def test_words():
+    assert function_words("G2 Al eta=0.01 rs=0 rc=4") == "Al neighbours (G2, η=0.01 R_s=0)"
+    assert (
+        function_words("G3 Al-Pt eta=0.1 zeta=4 lambda=-1 rc=4")
+        == "Al and Pt neighbours at wide angles (G3, η=0.1 ζ=4 λ=-1)"
+    )
+    exceeded = {"function": "G3 Al-Al eta=0.1 zeta=4 lambda=1 rc=4", "value": 2.1, "low": 0.0, "high": 2.0}
+    assert exceeded_words({**exceeded, "excess": 0.05}, "Pt") == (
+        "5 % above the train range: two Al neighbours at narrow angles (G3, η=0.1 ζ=4 λ=1), 2.1 (train: 0 to 2)"
+    )
+    absent = exceeded_words({**exceeded, "high": 0.0, "excess": None}, "Pt")
+    assert absent.endswith("no Pt of the train set has any (2.1)")
+    distance = {"channel": "Fe-Pt", "kind": "distance", "low": 2.64, "high": 2.65}
+    assert motif_words(distance) == "Fe-Pt 2.640–2.650 Å"
+    assert motif_words({"channel": "Fe-Pt-Fe", "kind": "angle", "low": 58.2, "high": 59}) == "Fe-Pt-Fe 58.2–59.0°"
