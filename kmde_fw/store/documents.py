@@ -52,7 +52,6 @@ _SEARCHED: dict[str, tuple[tuple[str, ...], ...]] = {
     "labels": (("short",), ("structure_id",)),
     "models": (("short",), ("train_labels",)),
     "candidates": (("structure_id",), ("campaign", "cycle", "rank")),
-    "outcomes": (("label_id",),),
     "cycles": (("models",),),
 }
 #: collections whose documents are named by a content hash, and so many of its characters are stored as `short`: the
