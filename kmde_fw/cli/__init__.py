@@ -19,6 +19,7 @@ def build_app() -> typer.Typer:
         export,
         failures,
         init,
+        lineage,
         motifs,
         outliers,
         plan,
@@ -50,6 +51,8 @@ def build_app() -> typer.Typer:
     app.command("outliers")(outliers.outliers)
     app.command("failures")(failures.failures)
     app.command("diff")(diff.diff)
+    app.command("lineage")(lineage.lineage)
+    app.command("retrain")(lineage.retrain)
     app.command("export")(export.export)
     app.command("schema")(schema.schema)
     app.command("make-data")(data.make_data)

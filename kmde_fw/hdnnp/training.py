@@ -121,7 +121,7 @@ def train(
             "code_version": __version__,
             "seed": seed,
             "training_data": training_data_hash(data),
-            "training": training.model_dump(mode="json"),
+            "training": training.model_dump(mode="json", exclude={"seeds"}),
         },
     )
     report = TrainingReport(

@@ -72,6 +72,26 @@ def _resolve_pick(store: Store, name: str) -> str:
     return str(picked[slots.index(slot)]["structure_id"])
 
 
+def resolve_model(store: Store, name: str) -> str:
+    """_id of a model: by the beginning of it, or CAMPAIGN/CYCLE, or CAMPAIGN/CYCLE/NUMBER where there are several."""
+    if "/" not in name:
+        collection, key = resolve(store, name)
+        if collection != "models":
+            raise StoreError(f"{name!r} is a {collection[:-1]}, not a model; `kmde why {name}` tells about it")
+        return key
+    campaign, *numbers = name.split("/")
+    if not 1 <= len(numbers) <= 2 or not all(n.isdigit() for n in numbers):
+        raise StoreError(f"{name!r}: a model is named CAMPAIGN/CYCLE or CAMPAIGN/CYCLE/NUMBER, such as al_fe_pt/4/1")
+    cycle = store.get("cycles", cycle_key(store.campaign(campaign)["_id"], int(numbers[0])))
+    if cycle is None:
+        raise StoreError(f"campaign {campaign} has no closed cycle {numbers[0]}; see `kmde status {campaign}`")
+    models = [str(key) for key in cycle["models"]]
+    number = int(numbers[1]) if len(numbers) == 2 else 1
+    if not 1 <= number <= len(models):
+        raise StoreError(f"cycle {numbers[0]} of campaign {campaign} has {len(models)} models, numbered from 1")
+    return models[number - 1]
+
+
 # one campaign -------------------------------------------------------------------------------------------------------
 
 
