@@ -12,7 +12,16 @@ from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from ase.data import atomic_numbers
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from kmde_fw.errors import ConfigError
 
@@ -189,7 +198,15 @@ class Domain(Section):
     )
 
 
-class AseReference(Section):
+class Reference(Section):
+    """What every reference has."""
+
+    max_failed_fraction: float = Field(
+        0.5, gt=0, le=1, description="the campaign stops when more than this part of its calculations fails; 1: never"
+    )
+
+
+class AseReference(Reference):
     """Any ASE calculator of the worker's environment."""
 
     engine: Literal["ase"] = "ase"
@@ -197,6 +214,81 @@ class AseReference(Section):
     arguments: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the calculator")
     domain: Domain = Field(Domain(), description="where it can be trusted")
     threads: PositiveInt = Field(1, description="CPU threads of a calculator that uses torch; 1: labels repeat exactly")
+
+
+class VaspDomain(Section):
+    """Where DFT can be trusted: its projector spheres must not overlap much. It has no holes under compression."""
+
+    min_bond: NonNegative = Field(0.85, description="shortest bond over the sum of its covalent radii")
+
+
+#: custodian's handlers that look at single points; FrozenJobErrorHandler's own timeout of 6 h is too long for them
+HANDLERS: dict[str, dict[str, Any]] = {
+    "VaspErrorHandler": {},
+    "StdErrHandler": {},
+    "MeshSymmetryErrorHandler": {},
+    "UnconvergedErrorHandler": {},
+    "FrozenJobErrorHandler": {"timeout": 3600},
+}
+
+
+class VaspReference(Reference):
+    """VASP single points under custodian."""
+
+    engine: Literal["vasp"]
+    input_set: str = Field("MatPESStaticSet", description="a class of pymatgen.io.vasp.sets")
+    incar: dict[str, bool | int | float | str | list[Any]] = Field(
+        default_factory=dict, description="tags laid over those of the input set"
+    )
+    kspacing: Positive | None = Field(None, description="largest distance of k-points in Å⁻¹ (2π included), KSPACING")
+    kpoints: Positive | tuple[PositiveInt, PositiveInt, PositiveInt] | None = Field(
+        None, description="k-points per Å⁻³ of reciprocal space, or one grid for every cell; default: the input set's"
+    )
+    functional: str | None = Field(None, description="family of POTCARs, such as PBE_64; default: the input set's")
+    potcars: dict[Element, str] = Field(default_factory=dict, description="POTCAR of an element, such as Fe: Fe_pv")
+    magmoms: dict[Element, float] = Field(
+        default_factory=dict, description="initial moment of each atom of an element, μ_B; default: the input set's"
+    )
+    handlers: dict[str, dict[str, Any]] = Field(
+        HANDLERS, description="custodian's error handlers by class name, each with its arguments"
+    )
+    max_corrections: PositiveInt = Field(5, description="corrections of one calculation before it counts as failed")
+    allow_changes: tuple[str, ...] = Field(
+        (), description="INCAR tags (or KPOINTS) that a correction may change although they change the energy"
+    )
+    vasp_cmd: str = Field(">>vasp_cmd<<", description="how to start VASP; >>key<<: from the worker's env")
+    scratch: str | None = Field(
+        None, description="folder of the run directories, such as >>scratch<<; default: the launch directory"
+    )
+    keep: Literal["all", "failed", "none"] = Field(
+        "failed", description="run directories that stay, compressed: all, those without an accepted label, or none"
+    )
+    walltime: Positive | None = Field(
+        None, description="seconds for one calculation; default: what is left of the SLURM job, or no limit"
+    )
+    walltime_reserve: NonNegative = Field(300.0, description="seconds before the end of the job when VASP is stopped")
+    poll: Positive = Field(5.0, description="seconds between two looks at the running calculation")
+    domain: VaspDomain = Field(VaspDomain(), description="where it can be trusted")
+
+    @model_validator(mode="after")
+    def _check_kpoints(self) -> VaspReference:
+        if self.kspacing is not None and self.kpoints is not None:
+            raise ValueError("kspacing and kpoints are two rules for the same thing: give one of them")
+        return self
+
+
+#: one model per engine; the first is meant where `engine` is missing
+REFERENCES: dict[str, type[Reference]] = {"ase": AseReference, "vasp": VaspReference}
+
+
+def _engine_of(value: Any) -> str:
+    """Which of REFERENCES a `reference` section is."""
+    return str(value.get("engine", "ase") if isinstance(value, dict) else getattr(value, "engine", "ase"))
+
+
+AnyReference = Annotated[
+    Annotated[AseReference, Tag("ase")] | Annotated[VaspReference, Tag("vasp")], Discriminator(_engine_of)
+]
 
 
 class Campaign(Section):
@@ -216,7 +308,7 @@ class Campaign(Section):
         None,
         description="force errors are shown by distance to it; default: the rarest element of the target, if one is",
     )
-    reference: AseReference
+    reference: AnyReference
     descriptor: Descriptor = Descriptor()
     network: Network = Network()
     training: Training = Training()
@@ -359,10 +451,18 @@ def _read_yaml(path: Path) -> Any:
 
 def _sentence(error: Any) -> str:
     """One pydantic error as: where, what, and for an unknown key the nearest known one."""
-    location = [part for part in error["loc"] if part != "ase"]
+    location = list(error["loc"])
+    model: type[BaseModel] = Campaign
+    if location[0] == "reference" and len(location) > 1 and location[1] in REFERENCES:
+        model = REFERENCES[location.pop(1)]
     where = ".".join(str(part) for part in location)
+    if error["type"] == "union_tag_invalid":
+        engine = error["ctx"]["tag"]
+        return (
+            f"{where}.engine: there is no {engine!r}{did_you_mean(engine, REFERENCES)}; known: {', '.join(REFERENCES)}"
+        )
     if error["type"] == "extra_forbidden":
-        known = _keys_at(location[:-1])
+        known = _keys_at(model, location[:-1] if model is Campaign else location[1:-1])
         return f"unknown key {where!r}{did_you_mean(str(location[-1]), known)}; known here: {', '.join(known)}"
     if error["type"] == "missing":
         return f"{where!r} is missing"
@@ -377,8 +477,8 @@ def _sentence(error: Any) -> str:
     return f"{where}: {message}{given}" if where else message
 
 
-def _keys_at(location: list[Any]) -> list[str]:
-    section: Any = Campaign
+def _keys_at(model: type[BaseModel], location: list[Any]) -> list[str]:
+    section: Any = model
     for part in location:
         annotation = section.model_fields[part].annotation
         section = next(

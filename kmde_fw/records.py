@@ -125,7 +125,9 @@ class LabelResult:
     and Voigt order, None where the reference has none. All three may be None unless the state is accepted (a rejected
     result keeps what was calculated, as evidence). reason: a sentence, empty if accepted. checks: name of each check
     that was made -> "passed" or why not. corrections: what was changed on the way to make the calculation work, as
-    plain types. notes: sentences that a reader of the label should know. versions: of the packages that calculated.
+    plain types. notes: sentences that a reader of the label should know. details: what else is known of the
+    calculation (energies of other kinds, the last lines of its output), as plain types. versions: of the packages that
+    calculated.
     """
 
     state: LabelState
@@ -136,6 +138,7 @@ class LabelResult:
     checks: dict[str, str] = field(default_factory=dict)
     corrections: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
     run_directory: str = ""
     seconds: float = 0.0
     host: str = field(default_factory=platform.node)

@@ -20,6 +20,7 @@ def validate(
     resolved: Annotated[bool, typer.Option("--resolved", help="also print every option with its value")] = False,
 ) -> None:
     """Read a campaign file and every structure that it names; say what is wrong, or what is there."""
+    from kmde_fw.reference import describe_level
     from kmde_fw.workflows.prepare import prepare
 
     prepared = prepare(campaign)
@@ -35,7 +36,7 @@ def validate(
     )
     typer.echo(f"  target      {facts['n_target']} structures, {facts['n_target_atoms']} atoms, {labels}")
     typer.echo(f"  parents     {facts['n_parents']}")
-    typer.echo(f"  reference   {facts['level']['calculator']} {facts['level']['arguments'] or ''}".rstrip())
+    typer.echo(f"  reference   {describe_level(facts['level'])}")
     for remark in prepared.remarks:
         typer.echo(f"  note: {remark}")
     if resolved:

@@ -1,18 +1,56 @@
 """Who labels. An engine is made from the campaign's `reference` section; its package is imported only when it works."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, overload
 
 from kmde_fw import config
 from kmde_fw.reference.base import Engine
 
 if TYPE_CHECKING:
     from kmde_fw.reference.ase import AseEngine
+    from kmde_fw.reference.vasp import VaspEngine
 
-__all__ = ["Engine", "make_engine"]
+__all__ = ["Engine", "describe_level", "make_engine"]
 
 
-def make_engine(settings: config.AseReference) -> "AseEngine":
-    """The engine that `settings.engine` names. Raises EngineError if this machine lacks the calculator."""
+@overload
+def make_engine(settings: config.AseReference) -> "AseEngine": ...
+@overload
+def make_engine(
+    settings: config.AseReference | config.VaspReference,
+    elements: Sequence[str],
+    env: Mapping[str, Any] | None = None,
+    run_name: str = "label",
+) -> "AseEngine | VaspEngine": ...
+
+
+def make_engine(
+    settings: config.AseReference | config.VaspReference,
+    elements: Sequence[str] = (),
+    env: Mapping[str, Any] | None = None,
+    run_name: str = "label",
+) -> "AseEngine | VaspEngine":
+    """The engine that `settings.engine` names. Raises EngineError if this machine lacks what it needs.
+
+    elements: the campaign's; env: the worker's own settings; run_name: tells a calculation's run directory from others.
+    A calculator of ASE needs none of these.
+    """
+    if isinstance(settings, config.VaspReference):
+        from kmde_fw.reference.vasp import VaspEngine
+
+        return VaspEngine(settings, elements, env or {}, run_name)
     from kmde_fw.reference.ase import AseEngine
 
     return AseEngine(settings)
+
+
+def describe_level(level: Mapping[str, Any]) -> str:
+    """A level of theory in a line for people."""
+    if level["engine"] == "vasp":
+        incar = level["incar"]
+        functional = incar.get("METAGGA") or incar.get("GGA") or next(iter(level["potcars"].values()))["lexch"]
+        titels = ", ".join(potcar["titel"] for potcar in level["potcars"].values())
+        return (
+            f"VASP, {functional}, ENCUT {incar.get('ENCUT', 'of the POTCARs')}, k-points {level['kpoints']}, {titels}"
+        )
+    return f"{level['calculator']} {level['arguments'] or ''}".rstrip()

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kmde_fw.config import Campaign, campaign_path, load_campaign
+from kmde_fw.config import AseReference, Campaign, campaign_path, load_campaign
 from kmde_fw.core.candidates import CandidatePool
 from kmde_fw.core.motifs import find_strategy
 from kmde_fw.errors import InputError, KmdeError
 from kmde_fw.inputs import find_elements, read_labelled, read_structures, read_target
 from kmde_fw.records import Labelled, Structure, content_hash
 from kmde_fw.reference import make_engine
-from kmde_fw.reference.ase import AseEngine
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def prepare(path: Path) -> Prepared:
     """
     settings = load_campaign(path)
     folder = campaign_path(path).resolve().parent
-    engine = _named(path, lambda: _check_what_is_named(settings))
+    _named(path, lambda: _check_what_is_named(settings))
 
     allowed = settings.elements
     mistakes: list[str] = []
@@ -97,6 +96,9 @@ def prepare(path: Path) -> Prepared:
     elements = tuple(sorted(allowed)) if allowed else found
     _check_evaluate(path, further, elements)
 
+    engine = _named(path, lambda: make_engine(settings.reference, elements))
+    level, level_key = _named(path, lambda: (engine.level, engine.level_key))
+
     by_id = {structure.id: structure for structure in parents}
     _named(path, lambda: CandidatePool(elements, settings.design, by_id, seed=settings.seed))
     remarks = _remarks(settings, elements, train, target, labels)
@@ -108,19 +110,19 @@ def prepare(path: Path) -> Prepared:
         target_labels=labels if len(labels) == len(target) else None,
         parents=parents,
         evaluate=further,
-        level=engine.level,
-        level_key=engine.level_key,
+        level=level,
+        level_key=level_key,
         remarks=remarks,
     )
 
 
-def _check_what_is_named(settings: Campaign) -> AseEngine:
+def _check_what_is_named(settings: Campaign) -> None:
     """The strategy and the calculator exist, and the calculator takes its arguments; ASE's own are cheap to try."""
     find_strategy(settings.design.strategy)
-    engine = make_engine(settings.reference)
-    if engine.calculator_path.startswith("ase."):
-        _ = engine.calculator
-    return engine
+    if isinstance(settings.reference, AseReference):
+        engine = make_engine(settings.reference)
+        if engine.calculator_path.startswith("ase."):
+            _ = engine.calculator
 
 
 def _check_evaluate(path: Path, sets: dict[str, list[Labelled]], elements: tuple[str, ...]) -> None:
