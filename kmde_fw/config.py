@@ -453,7 +453,7 @@ def _sentence(error: Any) -> str:
     """One pydantic error as: where, what, and for an unknown key the nearest known one."""
     location = list(error["loc"])
     model: type[BaseModel] = Campaign
-    if location[0] == "reference" and len(location) > 1 and location[1] in REFERENCES:
+    if location[:1] == ["reference"] and len(location) > 1 and location[1] in REFERENCES:
         model = REFERENCES[location.pop(1)]
     where = ".".join(str(part) for part in location)
     if error["type"] == "union_tag_invalid":

@@ -10,6 +10,9 @@ from kmde_fw.config import Stop
 #: after so many cycles in a row without one accepted label, the reference is at fault and not the choice of candidates
 FRUITLESS_CYCLES = 3
 
+#: calculations that must have been tried before the part of them that failed means anything
+ENOUGH_TRIED = 6
+
 
 @dataclass(frozen=True)
 class CycleSummary:
@@ -17,6 +20,7 @@ class CycleSummary:
 
     cycle: from 0; n_surrogates: surrogates in the train set that its models learned from; n_outliers: target atoms
     outside that train set's range; gap: `Coverage.total`; failed_labels: labels that failed in this cycle;
+    broken_labels: of these, calculations that failed or were refused for anything but the reference's domain;
     new_labels: surrogates that this cycle added to the train set; None in a cycle that designs none.
     """
 
@@ -25,6 +29,7 @@ class CycleSummary:
     n_outliers: int
     gap: float
     failed_labels: int = 0
+    broken_labels: int = 0
     new_labels: int | None = None
 
 
@@ -40,21 +45,21 @@ class Decision:
     early: str = ""
 
 
-def decide(history: Sequence[CycleSummary], stop: Stop) -> Decision:
+def decide(history: Sequence[CycleSummary], stop: Stop, max_failed_fraction: float = 1.0) -> Decision:
     """Stop or go on after the last cycle of a campaign's history (in order of cycles).
 
     Stops for the first of these that holds: no target atom is an outlier; N surrogates are spent; the last cycle found
-    no candidate to pick; all labels of three cycles in a row failed; for `plateau_cycles` cycles neither the outliers
-    nor the gap have become less than at their best before. With `rule: budget` the first and the last do not stop, but
-    are recorded. Failed labels do not count towards N, and a cycle of failures alone does not stop a campaign. Raises
-    ValueError without any cycle.
+    no candidate to pick; all labels of three cycles in a row failed; more than `max_failed_fraction` of at least
+    ENOUGH_TRIED calculations failed; for `plateau_cycles` cycles neither the outliers nor the gap have become less than
+    at their best before. With `rule: budget` the first and the last do not stop, but are recorded. Failed labels do not
+    count towards N, and a cycle of failures alone does not stop a campaign. Raises ValueError without any cycle.
     """
     if not history:
         raise ValueError("no cycle to decide about")
     now = history[-1]
     covered = _covered(now, stop)
     early = covered or _plateau(history, stop)
-    over = _over(history, stop)
+    over = _over(history, stop, max_failed_fraction)
     if stop.rule == "converged":
         over = covered or over or early
     if over:
@@ -73,7 +78,7 @@ def _covered(now: CycleSummary, stop: Stop) -> str:
     return f"no target atom is an outlier any more, with {_surrogates(now.n_surrogates)} learned"
 
 
-def _over(history: Sequence[CycleSummary], stop: Stop) -> str:
+def _over(history: Sequence[CycleSummary], stop: Stop, max_failed_fraction: float) -> str:
     """Why nothing more can be done, or nothing."""
     now = history[-1]
     if now.n_surrogates >= stop.max_surrogates:
@@ -86,6 +91,13 @@ def _over(history: Sequence[CycleSummary], stop: Stop) -> str:
         return (
             f"all {failed} labels of the last {FRUITLESS_CYCLES} cycles failed, with {_outliers(now.n_outliers)} left; "
             "look at the reference"
+        )
+    broken = sum(summary.broken_labels for summary in history)
+    tried = broken + sum(summary.new_labels or 0 for summary in history)
+    if tried >= ENOUGH_TRIED and broken > max_failed_fraction * tried:
+        return (
+            f"{broken} of {tried} reference calculations failed, more than max_failed_fraction "
+            f"({max_failed_fraction:g}) allows, with {_outliers(now.n_outliers)} left; look at the reference"
         )
     return ""
 

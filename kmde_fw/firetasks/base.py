@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from fireworks import FiretaskBase, Firework, FWAction
@@ -12,6 +13,7 @@ from kmde_fw.config import Campaign, did_you_mean, parse_campaign
 from kmde_fw.errors import ConfigError, StoreError
 from kmde_fw.records import Labelled, Structure, cycle_key
 from kmde_fw.store import Store
+from kmde_fw.worker_env import SPEC_KEY
 
 #: seconds between two progress documents of one step
 PROGRESS_INTERVAL = 1.0
@@ -31,6 +33,8 @@ class KmdeTask(FiretaskBase):
 
     #: whether a task is at work in this process: only then may a signal interrupt it (see `kmde work`)
     at_work: ClassVar[bool] = False
+    #: what the worker says about itself: `env` of its my_fworker.yaml
+    worker_env: Mapping[str, Any] = MappingProxyType({})
 
     def run_task(self, fw_spec: dict[str, Any]) -> FWAction | None:
         """Check the parameters, open the store, do the step."""
@@ -55,6 +59,7 @@ class KmdeTask(FiretaskBase):
             raise ConfigError(
                 f"{type(self).__name__} needs the database: put `_add_launchpad_and_fw_id: true` into the spec"
             )
+        self.worker_env = fw_spec.get(SPEC_KEY) or {}
         return self.work(Store(launchpad.db), fw_spec)
 
     def work(self, store: Store, fw_spec: dict[str, Any]) -> FWAction | None:

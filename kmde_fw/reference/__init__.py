@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from kmde_fw.reference.ase import AseEngine
     from kmde_fw.reference.vasp import VaspEngine
 
-__all__ = ["Engine", "describe_level", "make_engine"]
+__all__ = ["Engine", "describe_level", "level_differences", "make_engine"]
 
 
 @overload
@@ -54,3 +54,15 @@ def describe_level(level: Mapping[str, Any]) -> str:
             f"VASP, {functional}, ENCUT {incar.get('ENCUT', 'of the POTCARs')}, k-points {level['kpoints']}, {titels}"
         )
     return f"{level['calculator']} {level['arguments'] or ''}".rstrip()
+
+
+def level_differences(first: Mapping[str, Any], second: Mapping[str, Any], where: str = "") -> list[str]:
+    """What two levels of theory differ in, in words: `incar.ENCUT: 520 and 680`."""
+    found = []
+    for key in sorted({*first, *second}):
+        a, b = first.get(key), second.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += level_differences(a, b, f"{where}{key}.")
+        elif a != b:
+            found.append(f"{where}{key}: {a} and {b}")
+    return found

@@ -28,7 +28,8 @@ class Engine(Protocol):
     def label(self, structure: Structure, run_directory: Path | None = None) -> LabelResult:
         """One single point. A structure that cannot be labelled is a result with a reason, never an exception.
 
-        run_directory: where a calculation may write. Raises EngineError where the reference cannot work at all here.
+        run_directory: where a calculation may write. Raises EngineError where the reference cannot work at all here
+        (its program is missing, no time is left): the machine is to be mended, and the firework rerun.
         """
         ...
 

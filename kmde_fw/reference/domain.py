@@ -11,6 +11,8 @@ from kmde_fw.neighbours import find_neighbours
 from kmde_fw.records import Structure
 from kmde_fw.units import radius_sums
 
+#: the checks that say whether a structure is inside the domain
+DOMAIN_CHECKS = ("shortest bond", "scale")
 #: ratio between neighbouring scales of the search for equilibrium
 STEP = 1.04
 #: bond ratios (distance over sum of covalent radii) between which energies are asked for at all

@@ -87,7 +87,7 @@ class Advance(CycleTask):
     def step(self, view: CampaignView) -> FWAction | None:
         """Load what the cycle found, decide, store."""
         summaries = [_summary(view, cycle) for cycle in range(view.cycle + 1)]
-        decision = decide(summaries, view.settings.stop)
+        decision = decide(summaries, view.settings.stop, view.settings.reference.max_failed_fraction)
         view.store.insert_once("cycles", _cycle_document(view, summaries[-1], decision))
         # the stored decision counts: it was taken once, and a repeated run must not take another
         if view.required("cycles", view.cycle)["stop"]:
@@ -123,6 +123,7 @@ def _summary(view: CampaignView, cycle: int) -> CycleSummary:
         n_outliers=analysis["n_outliers"],
         gap=analysis["gap"],
         failed_labels=sum(len(outcome["refused"]) for outcome in latest),
+        broken_labels=sum(refused.get("state") != "outside" for outcome in latest for refused in outcome["refused"]),
         new_labels=sum(outcome["label_id"] is not None for outcome in latest) if cycle else None,
     )
 

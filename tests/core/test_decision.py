@@ -7,7 +7,7 @@ from kmde_fw.core.decision import CycleSummary, decide
 def history(*rows, failed=0, new=1):
     """One cycle per (outliers, gap), with one surrogate more in each."""
     return [
-        CycleSummary(n, n, outliers, gap, failed if n else 0, new if n else None)
+        CycleSummary(n, n, outliers, gap, failed if n else 0, new_labels=new if n else None)
         for n, (outliers, gap) in enumerate(rows)
     ]
 

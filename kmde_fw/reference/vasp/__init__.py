@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kmde_fw.config import VaspReference
-from kmde_fw.errors import EngineError, InputError
+from kmde_fw.errors import InputError
 from kmde_fw.records import LabelResult, Structure, content_hash
 from kmde_fw.reference.domain import check_bonds
 from kmde_fw.reference.vasp import tags
@@ -181,18 +181,6 @@ class VaspEngine:
         return changed
 
 
-def level_differences(first: Mapping[str, Any], second: Mapping[str, Any], where: str = "") -> list[str]:
-    """What two levels of theory differ in, in words: `incar.ENCUT: 520 and 680`."""
-    found = []
-    for key in sorted({*first, *second}):
-        a, b = first.get(key), second.get(key)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += level_differences(a, b, f"{where}{key}.")
-        elif a != b:
-            found.append(f"{where}{key}: {_text(a)} and {_text(b)}")
-    return found
-
-
 def _details(found: VaspRun) -> dict[str, Any]:
     """What a run says beside the label itself, as plain types without NaN."""
     energies = {k: v for k, v in found.energies.items() if np.isfinite(v)}
@@ -210,4 +198,4 @@ def _text(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
-__all__ = ["EngineError", "VaspEngine", "level_differences"]
+__all__ = ["VaspEngine"]

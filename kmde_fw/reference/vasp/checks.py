@@ -23,7 +23,11 @@ def check_run(run: VaspRun) -> Iterator[tuple[str, str]]:
     )
     yield "electronic convergence", electronic_convergence(run)
     yield "forces' shape", "" if run.forces.shape == (len(run.structure), 3) else f"{run.forces.shape}"
-    numbers = {"energy": run.energy, "forces": run.forces, "stress": run.stress if run.stress is not None else 0.0}
+    numbers: dict[str, Any] = {
+        "energy": run.energy,
+        "forces": run.forces,
+        "stress": run.stress if run.stress is not None else 0.0,
+    }
     infinite = [name for name, value in numbers.items() if not np.isfinite(value).all()]
     yield "finite numbers", f"not finite: {', '.join(infinite)}" if infinite else ""
 
@@ -45,7 +49,7 @@ def electronic_convergence(run: VaspRun) -> str:
     change = abs(run.scf[-1] - run.scf[-2])
     # the file has eight decimals
     if not change <= ediff + 2e-8:
-        return f"the last of {len(run.scf)} electronic steps changed the energy by {change:.2g} eV, EDIFF is {ediff:.1g} eV"
+        return f"the last of {len(run.scf)} steps changed the energy by {change:.2g} eV, EDIFF is {ediff:.1g} eV"
     return ""
 
 

@@ -97,7 +97,7 @@ def level_tags(settings: VaspReference, elements: Sequence[str]) -> dict[str, An
                 f"reference: {settings.input_set} gives {tag} = {other} to a cell of {' '.join(probe)} and {value} to "
                 f"others, which are two levels of theory; fix it with `incar: {{{tag}: ...}}`"
             )
-    hubbard = {
+    hubbard: dict[str, Any] = {
         tag: dict(zip(sorted(elements), found[-2][tag], strict=True))
         for tag in ("LDAUU", "LDAUJ", "LDAUL")
         if tag in found[-2]
@@ -116,7 +116,7 @@ def kpoint_rule(settings: VaspReference) -> dict[str, Any]:
     cls = _set_class(settings.input_set)
     spacing = settings.incar.get("KSPACING", cls.CONFIG["INCAR"].get("KSPACING"))
     if spacing is not None:
-        return {"KSPACING": float(spacing), "KGAMMA": bool(settings.incar.get("KGAMMA", True))}  # type: ignore[arg-type]
+        return {"KSPACING": float(spacing), "KGAMMA": bool(settings.incar.get("KGAMMA", True))}
     return dict(cls.CONFIG.get("KPOINTS", {}))
 
 
@@ -129,7 +129,7 @@ def potcar_symbols(settings: VaspReference, elements: Sequence[str]) -> tuple[di
 def initial_moments(settings: VaspReference, elements: Sequence[str]) -> dict[str, float]:
     """Initial moment of every element, μ_B."""
     known = _set_class(settings.input_set).CONFIG["INCAR"].get("MAGMOM", {})
-    return {e: float(settings.magmoms.get(e, known.get(e, DEFAULT_MOMENT))) for e in sorted(elements)}
+    return {e: float(settings.magmoms.get(e, known.get(e, DEFAULT_MOMENT))) for e in sorted(set(elements))}
 
 
 def _input_set(settings: VaspReference, structure: Structure) -> Any:
@@ -145,7 +145,7 @@ def _input_set(settings: VaspReference, structure: Structure) -> Any:
         points = Kpoints.gamma_automatic(settings.kpoints)
     elif settings.kpoints is not None:
         points = {"reciprocal_density": settings.kpoints}
-    moments = initial_moments(settings, set(structure.species))
+    moments = initial_moments(settings, structure.species)
     crystal = _pymatgen(structure)
     crystal.add_site_property("magmom", [moments[s] for s in structure.species])
     try:
@@ -208,7 +208,8 @@ def _set_class(name: str) -> Any:
     ]
     if name not in known:
         raise EngineError(
-            f"reference.input_set: pymatgen has no {name!r}{did_you_mean(name, known)}; it has {', '.join(sorted(known))}"
+            f"reference.input_set: pymatgen has no {name!r}{did_you_mean(name, known)}; "
+            f"it has {', '.join(sorted(known))}"
         )
     return getattr(sets, name)
 

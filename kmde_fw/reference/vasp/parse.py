@@ -15,6 +15,11 @@ from kmde_fw.records import Structure
 
 #: kB per eV/Å³; VASP's stress has the opposite sign of ASE's
 KBAR = 1602.1766208
+#: tags that OUTCAR writes out, defaults included
+_HEADER = (
+    "PREC", "ENCUT", "ISPIN", "NELM", "EDIFF", "LREAL", "NSW", "IBRION", "ISMEAR", "SIGMA", "GGA", "METAGGA", "LASPH",
+    "ADDGRID", "LHFCALC", "IVDW", "LDAU", "ISYM",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,8 +158,7 @@ def read_outcar(path: Path) -> VaspRun:
 def _header(text: str) -> dict[str, Any]:
     """The tags that OUTCAR writes out, as numbers where they are."""
     found: dict[str, Any] = {}
-    for tag in ("PREC", "ENCUT", "ISPIN", "NELM", "EDIFF", "LREAL", "NSW", "IBRION", "ISMEAR", "SIGMA", "GGA", "METAGGA",
-                "LASPH", "ADDGRID", "LHFCALC", "IVDW", "LDAU", "ISYM"):  # fmt: skip
+    for tag in _HEADER:
         match = re.search(rf"\b{tag}\s*=\s*([^\s;]+)", text)
         if match:
             found[tag] = _number(match[1])

@@ -87,7 +87,8 @@ def make_handlers(wanted: Mapping[str, Mapping[str, Any]]) -> list[Any]:
     for name, arguments in wanted.items():
         if name not in known:
             raise EngineError(
-                f"reference.handlers: custodian has no {name!r}{did_you_mean(name, known)}; it has {', '.join(sorted(known))}"
+                f"reference.handlers: custodian has no {name!r}{did_you_mean(name, known)}; "
+                f"it has {', '.join(sorted(known))}"
             )
         cls = getattr(handlers, name)
         takes = [p for p in inspect.signature(cls).parameters if p != "kwargs"]

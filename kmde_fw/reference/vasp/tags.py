@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 #: how the answer is looked for, and what is written down: an answer that converged does not depend on these
-_FREE = """ALGO IALGO ISEARCH NELM NELMIN NELMDL ISTART ICHARG INIWAV TIME LDIAG WC MAXMIX IMIX INIMIX MIXPRE AMIN AMIX BMIX
-    AMIX_MAG BMIX_MAG LMAXMIX LMIXTAU EBREAK DEPER NRMM NBANDS SYMPREC POTIM EDIFFG NBLOCK KBLOCK APACO NPACO SMASS
+_FREE = """ALGO IALGO ISEARCH NELM NELMIN NELMDL ISTART ICHARG INIWAV TIME LDIAG WC MAXMIX IMIX INIMIX MIXPRE AMIN
+    AMIX BMIX AMIX_MAG BMIX_MAG LMAXMIX LMIXTAU EBREAK DEPER NRMM NBANDS SYMPREC POTIM EDIFFG NBLOCK KBLOCK APACO NPACO
+    SMASS
     LWAVE LCHARG LAECHG LVHAR LVTOT LELF LORBIT LOPTICS NEDOS EMIN EMAX NWRITE LH5 LDAUPRINT SYSTEM
     NCORE NPAR KPAR NSIM LPLANE LSCALAPACK LSCALU LSCAAWARE LASYNC MAXMEM"""
 FREE = frozenset(_FREE.split())
@@ -33,8 +34,9 @@ def same(first: Any, second: Any) -> bool:
         # vasprun.xml gives eight decimals
         return math.isclose(float(first), float(second), rel_tol=1e-6, abs_tol=1e-9)
     except (TypeError, ValueError):
-        a, b = (str(v).strip().lower() for v in (first, second))
-        return a == b or (min(len(a), len(b)) >= 1 and (a.startswith(b) or b.startswith(a)))
+        # vasprun.xml cuts words off: accura
+        one, other = (str(v).strip().lower() for v in (first, second))
+        return bool(one and other) and (one.startswith(other) or other.startswith(one))
 
 
 def _truth(value: Any) -> bool | str:
