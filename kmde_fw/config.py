@@ -383,12 +383,12 @@ def load_campaign(path: Path) -> Campaign:
 
     A workflow file for `lpad add` is followed to the campaign file that its StartCampaign task names.
     """
-    return parse_campaign(_read_yaml(campaign_path(path)), source=str(path))
+    return parse_campaign(read_yaml(campaign_path(path)), source=str(path))
 
 
 def campaign_path(path: Path) -> Path:
     """The campaign file itself: `path`, or the one that a workflow file at `path` starts (relative to its folder)."""
-    data = _read_yaml(path)
+    data = read_yaml(path)
     for firework in data.get("fws") or []:
         for task in firework.get("spec", {}).get("_tasks", []):
             if "campaign_file" in task:
@@ -415,7 +415,14 @@ def parse_campaign(data: Any, source: str = "campaign") -> Campaign:
     try:
         return Campaign.model_validate(data)
     except ValidationError as error:
-        raise ConfigError("\n".join(f"{source}: {_sentence(e)}" for e in error.errors())) from None
+        raise ConfigError("\n".join(f"{source}: {sentence(e)}" for e in error.errors())) from None
+
+
+HINTS = {
+    "campaign": "`kmde init` writes one",
+    "comparison": "fw_specs/compare_al_fe_pt.yaml is an example",
+}
+KEYS = {"campaign": "name, train, target, reference", "comparison": "name, campaign, strategies, seeds"}
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -433,26 +440,35 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read_yaml(path: Path) -> Any:
+def read_yaml(path: Path, kind: str = "campaign") -> Any:
+    """A YAML file that is a mapping, none of its keys twice. Raises ConfigError that calls it a file of that kind."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"cannot read campaign file {path}: {error.strerror}; `kmde init` writes one") from None
+        raise ConfigError(f"cannot read {kind} file {path}: {error.strerror}; {HINTS[kind]}") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not a text file; `kmde init` writes a campaign file") from None
+        raise ConfigError(f"{path} is not a text file; {HINTS[kind]}") from None
     try:
         data = yaml.load(text, _UniqueKeyLoader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
-        raise ConfigError(f"{path}: a campaign file is a YAML mapping with keys such as name, train, target, reference")
+        raise ConfigError(f"{path}: a {kind} file is a YAML mapping with keys such as {KEYS[kind]}")
     return data
 
 
-def _sentence(error: Any) -> str:
+def load_with(path: Path, changes: Iterable[dict[str, Any]], source: str) -> Campaign:
+    """The campaign file at `path` with entries laid over its own, section by section. `source` begins the errors."""
+    data = read_yaml(path)
+    for change in changes:
+        data = _merge(data, change)
+    return parse_campaign(data, source)
+
+
+def sentence(error: Any, model: type[BaseModel] = Campaign) -> str:
     """One pydantic error as: where, what, and for an unknown key the nearest known one."""
     location = list(error["loc"])
-    model: type[BaseModel] = Campaign
+    top = model
     if location[:1] == ["reference"] and len(location) > 1 and location[1] in REFERENCES:
         model = REFERENCES[location.pop(1)]
     where = ".".join(str(part) for part in location)
@@ -462,7 +478,7 @@ def _sentence(error: Any) -> str:
             f"{where}.engine: there is no {engine!r}{did_you_mean(engine, REFERENCES)}; known: {', '.join(REFERENCES)}"
         )
     if error["type"] == "extra_forbidden":
-        known = _keys_at(model, location[:-1] if model is Campaign else location[1:-1])
+        known = _keys_at(model, location[:-1] if model is top else location[1:-1])
         return f"unknown key {where!r}{did_you_mean(str(location[-1]), known)}; known here: {', '.join(known)}"
     if error["type"] == "missing":
         return f"{where!r} is missing"

@@ -121,7 +121,7 @@ def finished_launchpad(client: pymongo.MongoClient, mongo_uri: str, tmp_path_fac
         data["reference"]["domain"]["scale"] = [0.975, 1.03]
         (folder / f"{campaign}.yaml").write_text(yaml.safe_dump(data))
         submit(launchpad, prepare(folder / f"{campaign}.yaml"))
-        launch_all(launchpad, campaign, folder)
+        launch_all(launchpad, [campaign], folder)
     launchpad.connection.close()
     yield path
     client.drop_database(name)

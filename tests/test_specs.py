@@ -6,18 +6,22 @@ import pytest
 import yaml
 from fireworks import Workflow
 
+from kmde_fw.comparison import load_comparison
 from kmde_fw.config import campaign_path
+from kmde_fw.workflows.comparison import prepare_comparison
 from kmde_fw.workflows.prepare import prepare
 from kmde_fw.workflows.start import workflow_yaml
 
 SPECS = Path(__file__).parent.parent / "fw_specs"
-WORKFLOWS = sorted(SPECS.glob("*.yaml"))
+COMPARISONS = sorted(SPECS.glob("compare_*.yaml"))
+WORKFLOWS = sorted(set(SPECS.glob("*.yaml")) - set(COMPARISONS))
 CAMPAIGNS = sorted(SPECS.glob("*/campaign.yaml"))
 
 
 def test_there_are_some():
     assert [path.stem for path in WORKFLOWS] == ["al_fe_pt", "cu_au"]
     assert [path.parent.name for path in CAMPAIGNS] == ["al_fe_pt", "cu_au"]
+    assert [path.stem for path in COMPARISONS] == ["compare_al_fe_pt"]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
@@ -41,3 +45,14 @@ def test_campaign_can_be_submitted(path: Path):
     assert prepared.settings.name == path.parent.name
     assert prepared.target_labels is not None
     assert prepared.remarks == []
+
+
+@pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.stem)
+def test_comparison_can_be_submitted(path: Path):
+    pytest.importorskip("sevenn")
+    comparison = load_comparison(path)
+    comparison = comparison.model_copy(update={"seeds": comparison.seeds[:1]})
+    prepared = prepare_comparison(comparison, path)
+    assert [p.settings.name for p in prepared] == [run.campaign for run in comparison.runs]
+    assert len({p.config_hash for p in prepared}) == len(prepared)
+    assert all(len(p.evaluate["displaced"]) == 20 for p in prepared)

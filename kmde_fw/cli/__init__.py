@@ -13,6 +13,7 @@ def build_app() -> typer.Typer:
     """The command line, its commands imported only now."""
     from kmde_fw.cli import (
         candidates,
+        compare,
         data,
         db,
         diff,
@@ -43,6 +44,7 @@ def build_app() -> typer.Typer:
     app.command("plan")(plan.plan)
     app.command("submit")(submit.submit)
     app.command("run")(run.run)
+    app.command("compare")(compare.compare)
     app.command("work")(work.work)
     app.command("status")(status.status)
     app.command("why")(why.why)

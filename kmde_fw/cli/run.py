@@ -46,7 +46,7 @@ def run(
     with launchpad_of(launchpad) as pad:
         prepared = prepare(campaign)
         name = prepared.settings.name
-        folder = _make_folder(directory or Path(".kmde/runs") / name)
+        folder = make_folder(directory or Path(".kmde/runs") / name)
         for remark in prepared.remarks:
             console.print(f"note: {remark}")
         store = Store(pad.db)
@@ -63,7 +63,8 @@ def run(
         _show_end(store, name, launchpad, console)
 
 
-def _make_folder(folder: Path) -> Path:
+def make_folder(folder: Path) -> Path:
+    """A folder that workers may write into, absolute. ConfigError if it cannot be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "worker-0.log").touch()
@@ -82,12 +83,12 @@ def _work_off(
         console.print(f"  ready again: {again}")
     # the workers end with us, however we end; those signals would otherwise end us without a word to them
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupted)
-    processes = [_start_worker(name, launchpad, folder, k) for k in range(workers)]
+        signal.signal(number, interrupted)
+    processes = [start_worker([name], launchpad, folder, k) for k in range(workers)]
     try:
         _watch(store, name, processes, console)
     finally:
-        _stop(processes)
+        stop_workers(processes)
     if store.campaign(name)["state"] != "finished":
         raise KmdeError(_why_not(pad, name, folder))
 
@@ -109,8 +110,9 @@ def _show_end(store: Store, name: str, launchpad: Path | None, console: Console)
         console.print(f"  {line}", highlight=False)
 
 
-def _start_worker(name: str, launchpad: Path | None, folder: Path, number: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "kmde_fw", "work", name, "--directory", str(folder), "--with-parent"]
+def start_worker(names: list[str], launchpad: Path | None, folder: Path, number: int) -> subprocess.Popen[bytes]:
+    """`kmde work` for these campaigns, as a process that ends when this one does."""
+    command = [sys.executable, "-m", "kmde_fw", "work", *names, "--directory", str(folder), "--with-parent"]
     if launchpad is not None:
         command += ["--launchpad", str(launchpad)]
     with (folder / f"worker-{number}.log").open("ab") as log:
@@ -120,11 +122,12 @@ def _start_worker(name: str, launchpad: Path | None, folder: Path, number: int) 
         )
 
 
-def _interrupted(number: int, frame: object) -> None:
+def interrupted(number: int, frame: object) -> None:
+    """A signal as the exit code that shells give it."""
     raise SystemExit(128 + number)
 
 
-def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
+def stop_workers(processes: list[subprocess.Popen[bytes]]) -> None:
     """SIGTERM makes each rocket fizzle cleanly, so that the next `kmde run` continues with it."""
     for process in processes:
         if process.poll() is None:

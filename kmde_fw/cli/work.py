@@ -1,4 +1,4 @@
-"""kmde work: a worker for one campaign, the process that `kmde run` starts --workers times."""
+"""kmde work: a worker for some campaigns, the process that `kmde run` and `kmde compare` start --workers times."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,14 +22,14 @@ IDLE = 0.3
 
 
 def work(
-    campaign: Annotated[str, typer.Argument(help="name of a submitted campaign")],
+    campaigns: Annotated[list[str], typer.Argument(help="names of submitted campaigns, the first of them first")],
     launchpad: LaunchpadFile = None,
     directory: Annotated[Path | None, typer.Option(help="where launch directories go; default: here")] = None,
     with_parent: Annotated[
         bool, typer.Option("--with-parent", help="end when the process that started this ends")
     ] = False,
 ) -> None:
-    """Launch this campaign's rockets here until it is finished or nothing more can run."""
+    """Launch these campaigns' rockets here until all are finished or nothing more can run."""
     from kmde_fw.workflows.launchpad import launchpad_of
 
     stop = _Stop()
@@ -39,22 +40,33 @@ def work(
     folder = (directory or Path.cwd()).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     with launchpad_of(launchpad) as pad:
-        launch_all(pad, campaign, folder, stop)
+        launch_all(pad, campaigns, folder, stop)
 
 
-def launch_all(pad: LaunchPad, campaign: str, folder: Path, stop: _Stop | None = None) -> None:
-    """Launch the campaign's rockets in this process until it is finished, nothing more can run, or `stop` is asked."""
+def launch_all(pad: LaunchPad, campaigns: Sequence[str], folder: Path, stop: _Stop | None = None) -> None:
+    """Launch the campaigns' rockets in this process until all are finished, nothing more can run, or `stop` is asked.
+
+    The first campaign that has a firework ready comes first. StoreError if there is none of a name.
+    """
     from fireworks.core.rocket_launcher import rapidfire
 
     from kmde_fw.store import Store
-    from kmde_fw.workflows.rockets import ALIVE, states, worker_for
+    from kmde_fw.workflows.rockets import next_campaign, worker_for
 
     store = Store(pad.db)
-    while not (stop and stop.asked) and store.campaign(campaign)["state"] == "running":
-        # one rocket at a time, or one look for something to do
-        rapidfire(pad, worker_for(campaign), m_dir=str(folder), nlaunches=1, max_loops=1, sleep_time=IDLE)
-        if not any(states(pad, campaign)[state] for state in ALIVE):
+    for name in campaigns:
+        store.campaign(name)
+    query = {"_id": {"$in": list(campaigns)}, "state": "running"}
+    while not (stop and stop.asked):
+        running = {campaign["_id"] for campaign in store.find("campaigns", query, fields=())}
+        alive, campaign = next_campaign(pad, [name for name in campaigns if name in running])
+        if not alive:
             break
+        if campaign is None:
+            time.sleep(IDLE)
+            continue
+        # one rocket at a time
+        rapidfire(pad, worker_for(campaign), m_dir=str(folder), nlaunches=1, max_loops=1, sleep_time=IDLE)
 
 
 class _Stop:

@@ -90,9 +90,11 @@ def _outlier_only(counts: np.ndarray, gap: np.ndarray) -> np.ndarray:
     return counts.astype(float)
 
 
+@strategy("direct")
+@strategy("farthest_point")
 @strategy("random")
 def _random(counts: np.ndarray, gap: np.ndarray) -> np.ndarray:
-    """Nothing scores: without motifs, candidates are drawn at random."""
+    """Nothing scores: without motifs, candidates are drawn at random or chosen by `baselines`."""
     return np.zeros_like(gap)
 
 

@@ -79,6 +79,7 @@ def select(
     seed: int | Sequence[int],
     closures: np.ndarray | None = None,
     covered: np.ndarray | None = None,
+    draw: np.ndarray | None = None,
 ) -> Selection:
     """Choose up to `n_picks` candidates and the reserves of each.
 
@@ -88,17 +89,18 @@ def select(
     already (train set, earlier picks), never picked again. min_bond: candidates with a shorter shortest bond (over its
     radius sum) are outside the reference's domain and never picked. seed: of the draw of strategy `random`, for example
     [campaign seed, cycle]. closures: (n_candidates,) in [0, 1], how much of an open composition gap each candidate
-    would close; None or zeros when closed. covered: (n_motifs,) number of surrogates labelled before that contain each
-    motif.
+    would close; None or zeros when closed. draw: (n_candidates,) what to choose by instead of scores, the highest
+    first; None: strategy `random` draws, all others have scores. covered: (n_motifs,) number of surrogates labelled
+    before that contain each motif.
     """
-    drawn = design.strategy == RANDOM
+    drawn = draw is not None or design.strategy == RANDOM
     n, n_motifs = len(columns), len(motifs)
     scores = np.array([motif.score for motif in motifs])
     held = np.zeros(n_motifs) if covered is None or design.selection == "top" else np.array(covered, dtype=float)
     bonus = np.ones(n)
     if closures is not None and design.composition == "close":
         bonus += closures
-    draw = np.random.default_rng(seed).random(n)
+    draw = np.random.default_rng(seed).random(n) if draw is None else draw
 
     def motif_score() -> np.ndarray:
         return bonus * (columns.counts @ (scores / (1 + held))) / columns.n_atoms
@@ -135,7 +137,9 @@ def select(
         if row is None:
             break
         final = board.final(row, now)
-        reason = f"drawn at random for slot {slot}" if drawn else f"the best score for slot {slot}, {final:.4g}"
+        reason = (
+            f"chosen by {design.strategy} for slot {slot}" if drawn else f"the best score for slot {slot}, {final:.4g}"
+        )
         if not drawn and design.selection == "greedy" and slot:
             reason += ", when motifs of earlier picks count less"
         board.settle(row, "picked", reason, slot)
@@ -160,7 +164,7 @@ def select(
 
     def ranked(row: int) -> Ranked:
         outcome, slot, reason = board.outcomes.get(
-            row, ("not_best", None, "not drawn" if drawn else "other candidates score higher")
+            row, ("not_best", None, f"{design.strategy} prefers others" if drawn else "other candidates score higher")
         )
         penalty = board.penalty[row]
         return Ranked(

@@ -8,15 +8,19 @@ import numpy as np
 from fireworks import FWAction
 from fireworks.utilities.fw_utilities import explicit_serialize
 
+from kmde_fw.core.baselines import BASELINES, structure_features
 from kmde_fw.core.candidates import CandidatePool
 from kmde_fw.core.composition import CompositionGap
 from kmde_fw.core.motifs import Motif
 from kmde_fw.core.scoring import Columns, count_motifs
 from kmde_fw.core.selection import Ranked, select
-from kmde_fw.firetasks.base import CampaignView, CycleTask
+from kmde_fw.firetasks.base import CampaignView, CycleTask, feature_list
 from kmde_fw.firetasks.evaluate import load_model
 from kmde_fw.firetasks.generate import candidate_pool, key_motifs
 from kmde_fw.records import Structure, cycle_key
+
+#: candidates of which a baseline sees the descriptors
+BASELINE_SAMPLE = 2000
 
 
 @explicit_serialize
@@ -52,6 +56,7 @@ class Select(CycleTask):
             seed=[settings.seed, view.cycle],
             closures=gap.closures(columns.composition),
             covered=_covered(surrogates, motifs, view),
+            draw=_baseline_draw(view, columns, pool, train) if settings.design.strategy in BASELINES else None,
         )
         structures = pool.structures([ranked.index for ranked in selection.ranking])
         kept = list(zip(selection.ranking, structures, strict=True))
@@ -117,6 +122,35 @@ def _labelled_before(view: CampaignView) -> tuple[list[Structure], list[Structur
     initial = view.store.get_labelled(view.document["train_labels"])
     refused = view.store.get_structures([r["structure_id"] for o in outcomes for r in o["refused"]])
     return [d.structure for d in surrogates], [d.structure for d in (*initial, *surrogates)], refused
+
+
+def _baseline_draw(
+    view: CampaignView, columns: Columns, pool: CandidatePool, train: list[Structure]
+) -> np.ndarray | None:
+    """What a baseline chooses by, (n_candidates,): its first choice highest, from a sample of the pool.
+
+    The sample are BASELINE_SAMPLE candidates inside the reference's domain, drawn at random: symmetry functions of the
+    whole pool would take as long as everything else of a cycle. All others come after them, in the order of the draw.
+    """
+    settings = view.settings
+    rng = np.random.default_rng([settings.seed, view.cycle])
+    draw = rng.random(len(columns))
+    inside = np.flatnonzero(columns.bond >= settings.reference.domain.min_bond)
+    rows = inside[np.argsort(draw[inside], kind="stable")[:BASELINE_SAMPLE]]
+    candidates = pool.structures(columns.index[rows].tolist())
+    features = [
+        structure_features(
+            feature_list(structures, view), [s.species_index(view.elements) for s in structures], len(view.elements)
+        )
+        for structures in (candidates, train)
+        if structures
+    ]
+    if len(features) < 2:
+        return draw
+    choose = BASELINES[settings.design.strategy]
+    order = choose(features[0], features[1], settings.stop.max_surrogates, [settings.seed, view.cycle])
+    draw[rows[order]] = 1.0 + np.arange(len(rows), 0, -1)
+    return draw
 
 
 def _covered(surrogates: list[Structure], motifs: list[Motif], view: CampaignView) -> np.ndarray:

@@ -69,8 +69,11 @@ def prepare(path: Path) -> Prepared:
 
     Paths in the campaign file are relative to its folder. Raises ConfigError or InputError, one line per mistake.
     """
-    settings = load_campaign(path)
-    folder = campaign_path(path).resolve().parent
+    return prepare_settings(load_campaign(path), campaign_path(path).resolve().parent, str(path))
+
+
+def prepare_settings(settings: Campaign, folder: Path, path: str) -> Prepared:
+    """Read the structures that a campaign names, in `folder`. `path` begins the errors that are the file's own."""
     _named(path, lambda: _check_what_is_named(settings))
 
     allowed = settings.elements
@@ -125,7 +128,7 @@ def _check_what_is_named(settings: Campaign) -> None:
             _ = engine.calculator
 
 
-def _check_evaluate(path: Path, sets: dict[str, list[Labelled]], elements: tuple[str, ...]) -> None:
+def _check_evaluate(path: str, sets: dict[str, list[Labelled]], elements: tuple[str, ...]) -> None:
     """Sets that only serve errors do not decide which elements a model knows."""
     for name, data in sets.items():
         foreign = sorted({e for d in data for e in d.structure.species} - set(elements))
@@ -136,7 +139,7 @@ def _check_evaluate(path: Path, sets: dict[str, list[Labelled]], elements: tuple
             )
 
 
-def _named(path: Path, check: Callable[[], Any]) -> Any:
+def _named(path: str, check: Callable[[], Any]) -> Any:
     """What `check` returns; its errors begin with the campaign file's name."""
     try:
         return check()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from fireworks import FWorker, LaunchPad
@@ -22,10 +22,12 @@ def worker_for(campaign: str) -> FWorker:
     return FWorker(name=f"kmde {socket.gethostname()} {os.getpid()}", query={"spec.kmde.campaign": campaign})
 
 
-def states(launchpad: LaunchPad, campaign: str) -> Counter[str]:
-    """How many of the campaign's fireworks are in which state."""
-    documents = launchpad.fireworks.find({"spec.kmde.campaign": campaign}, {"state": 1})
-    return Counter(document["state"] for document in documents)
+def next_campaign(launchpad: LaunchPad, campaigns: Sequence[str]) -> tuple[bool, str | None]:
+    """Whether any of these will still do something, and the first of them that has a firework ready, if one has."""
+    query = {"state": {"$in": list(ALIVE)}, "spec.kmde.campaign": {"$in": list(campaigns)}}
+    found = list(launchpad.fireworks.find(query, {"state": 1, "spec.kmde.campaign": 1}))
+    ready = {document["spec"]["kmde"]["campaign"] for document in found if document["state"] == "READY"}
+    return bool(found), next((campaign for campaign in campaigns if campaign in ready), None)
 
 
 def fizzled(launchpad: LaunchPad, campaign: str) -> list[dict[str, Any]]:

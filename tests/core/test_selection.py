@@ -339,6 +339,15 @@ MOTIFS = [
 ]
 
 
+def test_an_order_given_from_outside_is_followed_inside_the_domain():
+    columns = columns_of(np.zeros((5, 0)), bond=[1.0, 1.0, 0.5, 1.0, 1.0])
+    draw = np.array([0.1, 3.0, 9.0, 2.0, 0.2])
+    selection, asked = choose(columns, [], 3, strategy="direct", draw=draw)
+    assert picked(selection) == [1, 3, 4]
+    assert selection.picks[0].reason == "chosen by direct for slot 0"
+    assert not asked
+
+
 def choose_from_pool(n_shards=1, n_picks=3, strategy_motifs=MOTIFS, seed=0, closures=True, min_bond=0.85, **options):
     design = Design(**{"candidates": 400, "keep": 20, **options})
     pool = CandidatePool(("Al", "Fe"), design, {}, seed=0, cycle=1)
