@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import yaml
+
 from kmde_fw.config import did_you_mean
-from kmde_fw.errors import EngineError
+from kmde_fw.errors import ConfigError, EngineError
 
 #: key of a firework's spec under which FireWorks hands the worker's env over
 SPEC_KEY = "_fw_env"
+#: where `rlaunch` looks for it, too
+DEFAULT_FILE = Path("my_fworker.yaml")
 _REFERENCE = re.compile(r">>(\w+)<<")
 
 
@@ -31,3 +36,21 @@ def resolve(text: str, env: Mapping[str, Any], option: str) -> str:
         return str(env[key])
 
     return _REFERENCE.sub(value, text)
+
+
+def read_fworker(path: Path | None) -> dict[str, Any]:
+    """The `env` of a my_fworker.yaml; with None that of DEFAULT_FILE here, or nothing. Raises ConfigError."""
+    if path is None:
+        if not DEFAULT_FILE.is_file():
+            return {}
+        path = DEFAULT_FILE
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}; give the my_fworker.yaml of this machine") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    env = data.get("env") or {} if isinstance(data, dict) else None
+    if not isinstance(env, dict):
+        raise ConfigError(f"{path}: `env` is a mapping such as {{vasp_cmd: srun vasp_std}}")
+    return env

@@ -17,4 +17,12 @@ LaunchpadFile = Annotated[
         help="launchpad.yaml; default: KMDE_MONGO_URI, then launchpad.yaml here or in a folder above",
     ),
 ]
+FworkerFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--fworker",
+        metavar="FILE",
+        help="my_fworker.yaml whose `env` this machine's workers get; default: my_fworker.yaml here, if there is one",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object")]

@@ -14,7 +14,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from kmde_fw.cli.options import CampaignFile, LaunchpadFile
+from kmde_fw.cli.options import CampaignFile, FworkerFile, LaunchpadFile
 from kmde_fw.errors import ConfigError, KmdeError
 from kmde_fw.report.cycles import cycle_rows, cycle_table, duration, refusals, running_steps
 from kmde_fw.store import Store
@@ -35,6 +35,7 @@ def run(
     directory: Annotated[
         Path | None, typer.Option(help="where launch directories and worker logs go; default: .kmde/runs/NAME here")
     ] = None,
+    fworker: FworkerFile = None,
 ) -> None:
     """Submit a campaign and work it off here. Run again, it continues, or says that the campaign is finished."""
     from kmde_fw.workflows.launchpad import launchpad_of
@@ -59,7 +60,7 @@ def run(
             console.print(f"campaign {name} is finished: nothing is left to do (another `name:` starts another)")
         else:
             console.print(f"campaign {name}: {'submitted' if new else 'continues'}, {workers} workers")
-            _work_off(pad, store, name, launchpad, workers, folder, console)
+            _work_off(pad, store, name, launchpad, workers, folder, fworker, console)
         _show_end(store, name, launchpad, console)
 
 
@@ -74,7 +75,14 @@ def make_folder(folder: Path) -> Path:
 
 
 def _work_off(
-    pad: LaunchPad, store: Store, name: str, launchpad: Path | None, workers: int, folder: Path, console: Console
+    pad: LaunchPad,
+    store: Store,
+    name: str,
+    launchpad: Path | None,
+    workers: int,
+    folder: Path,
+    fworker: Path | None,
+    console: Console,
 ) -> None:
     """Start the workers, show what they do, stop them. Raises KmdeError if the campaign could not be finished."""
     from kmde_fw.workflows.rockets import recover
@@ -84,7 +92,7 @@ def _work_off(
     # the workers end with us, however we end; those signals would otherwise end us without a word to them
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupted)
-    processes = [start_worker([name], launchpad, folder, k) for k in range(workers)]
+    processes = [start_worker([name], launchpad, folder, k, fworker) for k in range(workers)]
     try:
         _watch(store, name, processes, console)
     finally:
@@ -110,11 +118,15 @@ def _show_end(store: Store, name: str, launchpad: Path | None, console: Console)
         console.print(f"  {line}", highlight=False)
 
 
-def start_worker(names: list[str], launchpad: Path | None, folder: Path, number: int) -> subprocess.Popen[bytes]:
+def start_worker(
+    names: list[str], launchpad: Path | None, folder: Path, number: int, fworker: Path | None = None
+) -> subprocess.Popen[bytes]:
     """`kmde work` for these campaigns, as a process that ends when this one does."""
     command = [sys.executable, "-m", "kmde_fw", "work", *names, "--directory", str(folder), "--with-parent"]
     if launchpad is not None:
         command += ["--launchpad", str(launchpad)]
+    if fworker is not None:
+        command += ["--fworker", str(fworker)]
     with (folder / f"worker-{number}.log").open("ab") as log:
         # a session of its own: Ctrl-C is for us to pass on
         return subprocess.Popen(

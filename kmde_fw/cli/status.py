@@ -46,7 +46,7 @@ def _show_all(store: Store, as_json: bool) -> None:
 
 
 def _show_one(store: Store, campaign: str, failures: list[dict[str, Any]], as_json: bool) -> None:
-    from kmde_fw.report.cycles import cycle_rows, cycle_table, refusals, running_steps
+    from kmde_fw.report.cycles import cycle_rows, cycle_table, open_slots, refusal_table, refusals, running_steps
 
     document = store.campaign(campaign)
     facts: dict[str, Any] = {
@@ -54,6 +54,7 @@ def _show_one(store: Store, campaign: str, failures: list[dict[str, Any]], as_js
         **{key: document[key] for key in ("state", "reason", "level", "elements", "versions")},
         "cycles": cycle_rows(store, campaign),
         "refused_labels": refusals(store, campaign),
+        "open_slots": open_slots(store, campaign),
         "running": running_steps(store, campaign),
         "fizzled": failures,
     }
@@ -64,8 +65,11 @@ def _show_one(store: Store, campaign: str, failures: list[dict[str, Any]], as_js
     for step in facts["running"]:
         share = f" {step['done']}/{step['total']}" if step["total"] else ""
         typer.echo(f"running: {step['message']}{share}")
-    for refusal in facts["refused_labels"]:
-        typer.echo(f"refused label, cycle {refusal['cycle']}: {refusal['reason']}")
+    if facts["refused_labels"]:
+        _console().print(refusal_table(facts["refused_labels"]))
+    for slot in facts["open_slots"]:
+        motifs = ", ".join(slot["motifs"]) or "no key motif"
+        typer.echo(f"stayed open in cycle {slot['cycle']}, slot {slot['slot']} (no label could be had): {motifs}")
     for failure in failures:
         typer.echo(f"fizzled: firework {failure['fw_id']} ({failure['name']}): {failure['reason']}")
     if failures:

@@ -8,11 +8,11 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kmde_fw.cli.options import LaunchpadFile
+from kmde_fw.cli.options import FworkerFile, LaunchpadFile
 
 if TYPE_CHECKING:
     from fireworks import LaunchPad
@@ -25,13 +25,16 @@ def work(
     campaigns: Annotated[list[str], typer.Argument(help="names of submitted campaigns, the first of them first")],
     launchpad: LaunchpadFile = None,
     directory: Annotated[Path | None, typer.Option(help="where launch directories go; default: here")] = None,
+    fworker: FworkerFile = None,
     with_parent: Annotated[
         bool, typer.Option("--with-parent", help="end when the process that started this ends")
     ] = False,
 ) -> None:
     """Launch these campaigns' rockets here until all are finished or nothing more can run."""
+    from kmde_fw.worker_env import read_fworker
     from kmde_fw.workflows.launchpad import launchpad_of
 
+    env = read_fworker(fworker)
     stop = _Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
@@ -40,13 +43,19 @@ def work(
     folder = (directory or Path.cwd()).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     with launchpad_of(launchpad) as pad:
-        launch_all(pad, campaigns, folder, stop)
+        launch_all(pad, campaigns, folder, stop, env)
 
 
-def launch_all(pad: LaunchPad, campaigns: Sequence[str], folder: Path, stop: _Stop | None = None) -> None:
+def launch_all(
+    pad: LaunchPad,
+    campaigns: Sequence[str],
+    folder: Path,
+    stop: _Stop | None = None,
+    env: dict[str, Any] | None = None,
+) -> None:
     """Launch the campaigns' rockets in this process until all are finished, nothing more can run, or `stop` is asked.
 
-    The first campaign that has a firework ready comes first. StoreError if there is none of a name.
+    env: of this machine, see `worker_env`. The first campaign that has a firework ready comes first. StoreError if there is none of a name.
     """
     from fireworks.core.rocket_launcher import rapidfire
 
@@ -66,7 +75,7 @@ def launch_all(pad: LaunchPad, campaigns: Sequence[str], folder: Path, stop: _St
             time.sleep(IDLE)
             continue
         # one rocket at a time
-        rapidfire(pad, worker_for(campaign), m_dir=str(folder), nlaunches=1, max_loops=1, sleep_time=IDLE)
+        rapidfire(pad, worker_for(campaign, env), m_dir=str(folder), nlaunches=1, max_loops=1, sleep_time=IDLE)
 
 
 class _Stop:

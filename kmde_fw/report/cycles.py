@@ -71,12 +71,58 @@ def _surrogates(store: Store, campaign: str, cycle: int) -> tuple[list[str], int
 
 
 def refusals(store: Store, campaign: str) -> list[dict[str, Any]]:
-    """Picks whose label was refused, in order: cycle, slot, structure_id, reason."""
+    """Picks whose label was refused, in order: cycle, slot, structure_id, reason, and what its label document says.
+
+    formula; state: failed, rejected, or outside (of the reference's domain); corrections: of custodian, in words;
+    run_directory and host: where it was calculated, empty where it is not kept or was not calculated at all.
+    """
+    rows = []
+    for outcome in store.outcomes(campaign, MANY_CYCLES):
+        for refused in outcome["refused"]:
+            label = (store.get("labels", refused["label_id"]) if refused.get("label_id") else None) or {}
+            structure = store.get("structures", refused["structure_id"]) or {}
+            rows.append(
+                {
+                    "cycle": outcome["cycle"],
+                    "slot": outcome["slot"],
+                    **refused,
+                    "formula": structure.get("formula", ""),
+                    "corrections": [e for c in label.get("corrections", []) for e in c["errors"]],
+                    "run_directory": label.get("run_directory") or "",
+                    "host": label.get("host") or "",
+                }
+            )
+    return rows
+
+
+def refusal_table(rows: list[dict[str, Any]]) -> Table:
+    """The rows of `refusals` for people."""
+    table = Table(title="failed labels", title_justify="left", header_style="bold", pad_edge=False)
+    for name in ("cycle", "slot"):
+        table.add_column(name, justify="right")
+    for name in ("structure", "state", "reason", "corrections", "where"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        where = f"{row['host']}:{row['run_directory']}" if row["run_directory"] else "–"
+        corrections = ", ".join(row["corrections"]) or "–"
+        state = row.get("state", "refused")
+        table.add_row(str(row["cycle"]), str(row["slot"]), row["formula"], state, row["reason"], corrections, where)
+    return table
+
+
+def open_slots(store: Store, campaign: str) -> list[dict[str, Any]]:
+    """Picks that no label could be had for, nor for their reserves: cycle, slot, motifs that stay open, in words."""
     return [
-        {"cycle": outcome["cycle"], "slot": outcome["slot"], **refused}
-        for outcome in store.outcomes(campaign, MANY_CYCLES)
-        for refused in outcome["refused"]
+        {"cycle": o["cycle"], "slot": o["slot"], "motifs": [_motif_words(m) for m in o.get("open_motifs", [])]}
+        for o in store.outcomes(campaign, MANY_CYCLES)
+        if o["label_id"] is None and o["refused"]
     ]
+
+
+def _motif_words(motif: dict[str, Any]) -> str:
+    """Fe-Pt 2.640–2.650 Å."""
+    unit = "Å" if motif["kind"] == "distance" else "°"
+    return f"{motif['channel']} {motif['low']:.3f}–{motif['high']:.3f} {unit}"
 
 
 def running_steps(store: Store, campaign: str) -> list[dict[str, Any]]:

@@ -17,9 +17,10 @@ ALIVE = ("READY", "RESERVED", "RUNNING")
 LOCK_SECONDS = 10.0
 
 
-def worker_for(campaign: str) -> FWorker:
-    """An FWorker that takes this campaign's fireworks only; its name tells host and process."""
-    return FWorker(name=f"kmde {socket.gethostname()} {os.getpid()}", query={"spec.kmde.campaign": campaign})
+def worker_for(campaign: str, env: dict[str, Any] | None = None) -> FWorker:
+    """An FWorker that takes this campaign's fireworks only; its name tells host and process. env: of this machine."""
+    name = f"kmde {socket.gethostname()} {os.getpid()}"
+    return FWorker(name=name, query={"spec.kmde.campaign": campaign}, env=env)
 
 
 def next_campaign(launchpad: LaunchPad, campaigns: Sequence[str]) -> tuple[bool, str | None]:

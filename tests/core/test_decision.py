@@ -107,3 +107,26 @@ def test_the_budget_rule_spends_it_and_records_what_the_other_would_say(cycles, 
 def test_no_cycle():
     with pytest.raises(ValueError, match="no cycle"):
         decide([], Stop())
+
+
+@pytest.mark.parametrize(
+    ("accepted", "broken", "outside", "fraction", "expected"),
+    [
+        (2, 4, 0, 0.5, True),
+        (3, 3, 0, 0.5, False),
+        (2, 3, 0, 0.5, False),  # too few to tell
+        (2, 4, 0, 1.0, False),
+        (4, 2, 9, 0.5, False),  # what lies outside the domain says nothing against the reference
+        (4, 2, 0, 0.3, True),
+    ],
+)
+def test_too_many_failed_calculations_stop_the_campaign(accepted, broken, outside, fraction, expected):
+    cycles = [
+        CycleSummary(0, 0, 20, 3.0),
+        CycleSummary(1, accepted, 19, 2.9, broken + outside, broken_labels=broken, new_labels=accepted),
+    ]
+    decision = decide(cycles, Stop(max_surrogates=50), fraction)
+    assert decision.stop is expected
+    if expected:
+        assert f"{broken} of 6 reference calculations failed, more than max_failed_fraction" in decision.reason
+        assert decide(cycles, Stop(max_surrogates=50, rule="budget"), fraction).stop
