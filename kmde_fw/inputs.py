@@ -191,7 +191,11 @@ def _check(path: Path, number: int, atoms: Any, elements: Sequence[str] | None, 
         mistakes += wrong
         if not wrong:
             label = Labelled(
-                structure, float(energy), np.array(forces, dtype=float), _voigt(_label_value(atoms, "stress"))
+                structure,
+                float(energy),
+                np.array(forces, dtype=float),
+                _voigt(_label_value(atoms, "stress")),
+                level_key=str(atoms.info.get("level_key", "")),
             )
     return _Entry(path, number, structure, label, tuple(mistakes))
 

@@ -104,13 +104,15 @@ class Structure:
 class Labelled:
     """A structure with its reference energy (eV, of the whole cell), forces (n, 3) in eV/Å and, where known, stress.
 
-    stress: (6,) in eV/Å³, ASE's sign and Voigt order, or None.
+    stress: (6,) in eV/Å³, ASE's sign and Voigt order, or None. level_key: of its level of theory, where its file says
+    so (`kmde import` writes it), else empty.
     """
 
     structure: Structure
     energy: float
     forces: np.ndarray
     stress: np.ndarray | None = None
+    level_key: str = ""
 
 
 #: accepted: may be trained on; rejected: calculated or not, it fails a check; failed: the calculation itself broke

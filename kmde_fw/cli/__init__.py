@@ -17,8 +17,10 @@ def build_app() -> typer.Typer:
         data,
         db,
         diff,
+        doctor,
         export,
         failures,
+        import_runs,
         init,
         lineage,
         motifs,
@@ -57,6 +59,8 @@ def build_app() -> typer.Typer:
     app.command("retrain")(lineage.retrain)
     app.command("export")(export.export)
     app.command("schema")(schema.schema)
+    app.command("import")(import_runs.import_runs)
+    app.command("doctor")(doctor.doctor)
     app.command("make-data")(data.make_data)
     app.add_typer(db.app, name="db")
     return app

@@ -78,10 +78,13 @@ def plan_facts(prepared: Prepared) -> dict[str, Any]:
             "inside_domain": int((columns.bond >= settings.reference.domain.min_bond).sum()),
             "skipped": list(pool.skipped),
         },
-        "first_picks": first,
+        "first_picks": [{k: v for k, v in pick.items() if k != "structure"} for pick in first],
         "labels_at_most": settings.stop.max_surrogates,
         "fireworks_at_most": _fireworks(prepared),
-        "cost": _cost(prepared, pool, columns.n_atoms),
+        "cost": {
+            **_cost(prepared, pool, columns.n_atoms),
+            "dft": _dft_cost(prepared, pool, columns.n_atoms, [pick["structure"] for pick in first]),
+        },
         "remarks": prepared.remarks,
     }
 
@@ -106,7 +109,12 @@ def _first_picks(
         closures=analysis.coverage.composition.closures(columns.composition),
     )
     return [
-        {"score": r.score, "formula": pool.structure(r.index).formula, "description": pool.recipe(r.index).describe()}
+        {
+            "score": r.score,
+            "formula": pool.structure(r.index).formula,
+            "description": pool.recipe(r.index).describe(),
+            "structure": pool.structure(r.index),
+        }
         for r in selection.picks
     ]
 
@@ -160,6 +168,31 @@ def _cost(prepared: Prepared, pool: CandidatePool, n_atoms: np.ndarray) -> dict[
     }
 
 
+def _dft_cost(
+    prepared: Prepared, pool: CandidatePool, n_atoms: np.ndarray, picks: list[Structure]
+) -> list[dict[str, Any]]:
+    """Sizes of single points, where the reference is VASP: of train cells, the first picks, and candidates."""
+    import numpy as np
+
+    from kmde_fw.config import VaspReference
+    from kmde_fw.reference.vasp import VaspEngine
+
+    if not isinstance(prepared.settings.reference, VaspReference):
+        return []
+    engine = VaspEngine(prepared.settings.reference, prepared.elements, {})
+    order = np.argsort(n_atoms, kind="stable")
+    cells = [("largest train cell", max((d.structure for d in prepared.train), key=len))]
+    cells += [(f"pick {k}", structure) for k, structure in enumerate(picks, start=1)]
+    cells += [
+        ("median candidate", pool.structure(int(order[len(order) // 2]))),
+        ("largest candidate", pool.structure(int(order[-1]))),
+    ]
+    return [
+        {"cell": name, "formula": structure.formula, "atoms": len(structure), **engine.cost(structure)}
+        for name, structure in cells
+    ]
+
+
 def _show(facts: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -210,6 +243,15 @@ def _show(facts: dict[str, Any]) -> None:
         f"of all labels, in train cells (electrons³): {labels['median_candidates']:.2g} for candidates of median size, "
         f"{labels['largest_candidates']:.2g} for the largest",
     )
+    if cost["dft"]:
+        table = Table(title="single points", title_justify="left", header_style="bold")
+        for name in ("cell", "formula", "atoms", "electrons", "plane waves", "k-points", "work, train cells"):
+            table.add_column(name, justify="left" if name in ("cell", "formula") else "right")
+        unit = cost["dft"][0]["work"]
+        for row in cost["dft"]:
+            sizes = (f"{row['electrons']:.0f}", str(row["plane_waves"]), str(row["k_points"]))
+            table.add_row(row["cell"], row["formula"], str(row["atoms"]), *sizes, f"{row['work'] / unit:.2g}")
+        console.print(table)
     each = duration(cost["training_seconds_at_most"] / cost["trainings"])
     closure = 1000 * cost["seconds_per_closure"]
     line("training", f"{cost['trainings']} of at most {each} each ({closure:.0f} ms per closure here, one thread)")

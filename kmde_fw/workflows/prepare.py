@@ -98,9 +98,11 @@ def prepare_settings(settings: Campaign, folder: Path, path: str) -> Prepared:
     found = find_elements([*(d.structure for d in train), *target, *parents])
     elements = tuple(sorted(allowed)) if allowed else found
     _check_evaluate(path, further, elements)
-
     engine = _named(path, lambda: make_engine(settings.reference, elements))
     level, level_key = _named(path, lambda: (engine.level, engine.level_key))
+    known = {"train": train, "target": labels, **{f"evaluate.{name}": data for name, data in further.items()}}
+    for where, data in known.items():
+        _check_level(path, where, data, level_key)
 
     by_id = {structure.id: structure for structure in parents}
     _named(path, lambda: CandidatePool(elements, settings.design, by_id, seed=settings.seed))
@@ -117,6 +119,27 @@ def prepare_settings(settings: Campaign, folder: Path, path: str) -> Prepared:
         level_key=level_key,
         remarks=remarks,
     )
+
+
+def read_settings(path: Path) -> tuple[Campaign, tuple[str, ...]]:
+    """A campaign file and the campaign's elements, those of its files where it does not name them."""
+    settings = load_campaign(path)
+    if settings.elements is not None:
+        return settings, tuple(sorted(settings.elements))
+    folder = campaign_path(path).resolve().parent
+    files = [folder / name for name in (*settings.train, *settings.target, *settings.parents)]
+    return settings, find_elements(read_structures(files))
+
+
+def _check_level(path: Path, where: str, data: list[Labelled], level_key: str) -> None:
+    """Labels that say of what level of theory they are must be of the reference's: levels never mix."""
+    other = [d for d in data if d.level_key not in ("", level_key)]
+    if other:
+        raise InputError(
+            f"{path}: {len(other)} of {len(data)} labels of {where} ({other[0].structure.name}, ...) are of another "
+            f"level of theory (key {other[0].level_key[:12]}) than the reference (key {level_key[:12]}), and two levels "
+            f"never mix; `kmde import --for {path.name}` of their run directories says what differs"
+        )
 
 
 def _check_what_is_named(settings: Campaign) -> None:

@@ -1,0 +1,131 @@
+"""Results that VASP has computed elsewhere, as labels: read and checked as our own runs are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kmde_fw.errors import InputError
+from kmde_fw.records import Labelled, content_hash
+from kmde_fw.reference.domain import check_bonds
+from kmde_fw.reference.vasp import VaspEngine, tags
+from kmde_fw.reference.vasp.checks import check_level, check_potcars, check_run
+from kmde_fw.reference.vasp.inputs import make_inputs
+from kmde_fw.reference.vasp.parse import VaspRun, read_run
+
+#: what tells the level of a run that no campaign is compared with; as vasprun.xml names them
+CORE = ("ENMAX", "ISPIN", "ISMEAR", "SIGMA", "PREC", "GGA", "METAGGA", "LREAL", "LASPH", "LHFCALC", "IVDW", "LDAU")
+#: VASP's own initial moment of every atom, μ_B
+VASPS_MOMENT = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Imported:
+    """One run directory: its label, or why there is none. level: of theory, as far as the files tell."""
+
+    directory: Path
+    reason: str
+    label: Labelled | None = None
+    level: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def import_run(
+    directory: Path, elements: Sequence[str] | None, engine: VaspEngine | None = None, allow: Sequence[str] = ()
+) -> Imported:
+    """Read one run and check it. elements: the only ones allowed, None: any.
+
+    engine: of a campaign; the run must then be what that campaign would have asked VASP for, but for tags in `allow`
+    (and in the campaign's allow_changes), and its label has the campaign's level of theory.
+    """
+    try:
+        run = read_run(directory)
+    except InputError as error:
+        return Imported(directory, str(error))
+    reasons = [f"{name}: {reason}" for name, reason in check_run(run) if reason]
+    foreign = sorted(set(run.structure.species) - set(elements or run.structure.species))
+    if foreign:
+        reasons.append(f"elements: it contains {', '.join(foreign)}, wanted are {', '.join(elements or ())}")
+        return Imported(directory, "; ".join(reasons))
+    notes = list(run.notes)
+    if engine is None:
+        level = own_level(run)
+        key = content_hash(level)
+    else:
+        level, key = engine.level, engine.level_key
+        reasons += list(_differences(run, engine, allow))
+        notes.append("POTCARs were compared by title: their files are not there")
+    if reasons:
+        return Imported(directory, "; ".join(reasons), level=level)
+    label = Labelled(run.structure, run.energy, run.forces, run.stress, level_key=key)
+    return Imported(directory, "", label, level, tuple(notes))
+
+
+def own_level(run: VaspRun) -> dict[str, Any]:
+    """The level of theory of a run as its files tell it; k-points are left aside, since cells differ."""
+    incar = {tag: run.parameters[tag] for tag in CORE if tag in run.parameters}
+    explicit = {tag: value for tag, value in tags.decisive(run.incar).items() if tag not in _NOT_COMPARED}
+    text = {tag: str(value).strip().lower() for tag, value in {**explicit, **incar}.items()}
+    return {"engine": "vasp", "incar": text, "potcars": {t.split()[1].split("_")[0]: {"titel": t} for t in run.titels}}
+
+
+def one_level(found: Iterable[Imported]) -> list[str]:
+    """Why these runs are not of one level of theory, in words: one line per difference; empty if they are."""
+    first: Imported | None = None
+    lines = []
+    for entry in found:
+        if first is None:
+            first = entry
+            continue
+        for what in _level_pairs(first.level, entry.level):
+            lines.append(f"{first.directory} and {entry.directory} differ in {what}")
+    return lines
+
+
+#: not in the key: `ENCUT` is ENMAX there, k-points are compared by grid, the rest says that it is a single point
+_NOT_COMPARED = frozenset({"ENCUT", "KSPACING", "KGAMMA", "NSW", "IBRION", "ISIF", "EDIFF"})
+
+
+def _level_pairs(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    found = []
+    for tag in sorted({*first["incar"], *second["incar"]}):
+        a, b = first["incar"].get(tag), second["incar"].get(tag)
+        if a != b:
+            found.append(f"{tag}: {a or 'unset'} and {b or 'unset'}")
+    for element in sorted(set(first["potcars"]) & set(second["potcars"])):
+        a, b = first["potcars"][element]["titel"], second["potcars"][element]["titel"]
+        if a != b:
+            found.append(f"POTCAR of {element}: {a} and {b}")
+    return found
+
+
+def _differences(run: VaspRun, engine: VaspEngine, allow: Sequence[str]) -> Iterable[str]:
+    """What the campaign would have asked for otherwise: one sentence per check."""
+    inputs = make_inputs(engine.settings, run.structure)
+    bonds = check_bonds(run.structure, engine.settings.domain.min_bond)
+    if bonds:
+        yield f"shortest bond: {bonds}"
+    asked = {tag: value for tag, value in tags.decisive(inputs.incar).items() if tag not in ("KSPACING", "KGAMMA")}
+    used = {tag: value for tag, value in tags.decisive(run.incar).items() if tag not in ("KSPACING", "KGAMMA")}
+    for tag in asked:
+        if tag not in used:
+            used[tag] = run.parameters.get("ENMAX" if tag == "ENCUT" else tag)
+    lexch = engine.potcars[run.structure.species[0]].lexch
+    if str(used.get("GGA")).strip() in ("None", "--", ""):
+        used["GGA"] = lexch
+    asked.setdefault("GGA", lexch)
+    moments = engine.level.get("moments", {})
+    if moments:
+        asked["MAGMOM"] = [moments[s] for s in run.structure.species]
+        used["MAGMOM"] = run.incar.get("MAGMOM", [VASPS_MOMENT] * len(run.structure))
+    if run.grid is not None and list(run.grid) != list(inputs.grid):
+        asked["KPOINTS"], used["KPOINTS"] = list(inputs.grid), list(run.grid)
+    changed = tags.changes(asked, used)
+    level = check_level(changed, [*allow, *engine.settings.allow_changes], "the campaign asks for other input, it")
+    if level:
+        yield f"level of theory: {level}"
+    potcars = check_potcars(run, [engine.potcars[s].titel for s in dict.fromkeys(run.structure.species)])
+    if potcars:
+        yield f"POTCARs: {potcars}"
