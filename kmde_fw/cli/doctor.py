@@ -20,7 +20,7 @@ def doctor(
     fworker: FworkerFile = None,
     as_json: Json = False,
 ) -> None:
-    """Check, on the machine that is to label: the command, POTCARs, level of theory, scratch. Exit code 1: a problem."""
+    """Check the machine that is to label: command, POTCARs, level of theory, scratch. Exit code 1: a problem."""
     from kmde_fw.doctor import examine
 
     findings = examine(_situation(campaign, launchpad, fworker))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from kmde_fw.core.analysis import CycleAnalysis
     from kmde_fw.core.candidates import CandidatePool
+    from kmde_fw.records import Structure
     from kmde_fw.workflows.prepare import Prepared
 
 #: closures that are timed to estimate a training

@@ -131,14 +131,14 @@ def read_settings(path: Path) -> tuple[Campaign, tuple[str, ...]]:
     return settings, find_elements(read_structures(files))
 
 
-def _check_level(path: Path, where: str, data: list[Labelled], level_key: str) -> None:
+def _check_level(path: str, where: str, data: list[Labelled], level_key: str) -> None:
     """Labels that say of what level of theory they are must be of the reference's: levels never mix."""
     other = [d for d in data if d.level_key not in ("", level_key)]
     if other:
         raise InputError(
-            f"{path}: {len(other)} of {len(data)} labels of {where} ({other[0].structure.name}, ...) are of another "
-            f"level of theory (key {other[0].level_key[:12]}) than the reference (key {level_key[:12]}), and two levels "
-            f"never mix; `kmde import --for {path.name}` of their run directories says what differs"
+            f"{path}: {len(other)} of {len(data)} labels of {where} ({other[0].structure.name}, ...) have another "
+            f"level of theory (key {other[0].level_key[:12]}) than the reference (key {level_key[:12]}), and "
+            f"two levels never mix; `kmde import --for {path}` of their run directories says what differs"
         )
 
 
