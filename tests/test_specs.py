@@ -24,6 +24,19 @@ def test_there_are_some():
     assert [path.stem for path in COMPARISONS] == ["compare_al_fe_pt"]
 
 
+def test_the_vasp_campaign_and_its_worker_fit():
+    from fireworks import FWorker
+
+    from kmde_fw.config import VaspReference, load_campaign
+    from kmde_fw.worker_env import read_fworker, resolve
+
+    worker = SPECS / "workers" / "dft_fworker.yaml"
+    settings = load_campaign(SPECS / "al_fe_pt" / "campaign_vasp.yaml")
+    assert isinstance(settings.reference, VaspReference)
+    assert resolve(settings.reference.vasp_cmd, read_fworker(worker), "vasp_cmd") == "srun vasp_std"
+    assert FWorker.from_file(str(worker)).category == "kmde_dft"
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_workflow_loads_and_is_what_submit_writes(path: Path):
     workflow = Workflow.from_file(str(path))

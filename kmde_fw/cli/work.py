@@ -55,8 +55,8 @@ def launch_all(
 ) -> None:
     """Launch the campaigns' rockets in this process until all are finished, nothing more can run, or `stop` is asked.
 
-    The first campaign that has a firework ready comes first. env: of this machine, see `worker_env`. StoreError if there
-    is none of a name.
+    The first campaign that has a firework ready comes first. env: of this machine, see `worker_env`. StoreError if
+    there is none of a name.
     """
     from fireworks.core.rocket_launcher import rapidfire
 
