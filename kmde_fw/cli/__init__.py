@@ -26,6 +26,7 @@ def build_app() -> typer.Typer:
         motifs,
         outliers,
         plan,
+        report,
         run,
         schema,
         status,
@@ -57,6 +58,7 @@ def build_app() -> typer.Typer:
     app.command("diff")(diff.diff)
     app.command("lineage")(lineage.lineage)
     app.command("retrain")(lineage.retrain)
+    app.command("report")(report.report)
     app.command("export")(export.export)
     app.command("schema")(schema.schema)
     app.command("import")(import_runs.import_runs)

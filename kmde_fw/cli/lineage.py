@@ -60,6 +60,8 @@ def retrain(
         typer.echo(to_json(asdict(comparison)))
     elif comparison.identical:
         typer.echo(f"the same model, bit for bit, in {comparison.seconds:.1f} s: sha256 {comparison.sha256[0]}")
+    elif comparison.weights == comparison.energy == comparison.force == 0:
+        typer.echo("the same weights and predictions; what the file says about its origin differs")
     else:
         typer.echo(
             f"another model: weights differ by up to {comparison.weights:.3g}, energies of the train set by up to "

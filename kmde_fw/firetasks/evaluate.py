@@ -17,6 +17,9 @@ from kmde_fw.records import Labelled, Structure, cycle_key
 if TYPE_CHECKING:
     from kmde_fw.hdnnp.model import Hdnnp
 
+#: force components that are stored with an evaluation, for a parity plot
+FORCE_SAMPLE = 800
+
 
 @explicit_serialize
 class Evaluate(CycleTask):
@@ -24,7 +27,8 @@ class Evaluate(CycleTask):
 
     The labels of the target and of the sets in `evaluate` serve these errors alone; nothing that chooses a structure
     reads them. reused: models that another campaign had trained. categories: force errors on the target by distance
-    to the dopant (null where there is none), of all models together. cost: of the surrogates, in train cells.
+    to the dopant (null where there is none), of all models together. force_parity: a sample of force components of the
+    first model. cost: of the surrogates, in train cells.
     """
 
     def step(self, view: CampaignView) -> FWAction | None:
@@ -38,6 +42,7 @@ class Evaluate(CycleTask):
         dopant = view.settings.dopant or rarest_element(target)
         place = [places(s, dopant) for s in target] if dopant and labels else None
         rows: list[dict[str, Any]] = []
+        parity = None
         for k, (model_id, model) in enumerate(zip(ids, models, strict=True)):
             energies, forces, outlier = _predict(model, target, view.settings.analysis.outlier_tolerance)
             row: dict[str, Any] = {
@@ -48,6 +53,8 @@ class Evaluate(CycleTask):
                 "evaluate": {name: _errors_on(model, data) for name, data in further.items()},
                 "categories": None,
             }
+            if labels and k == 0:
+                parity = _sample(forces, [d.forces for d in labels])
             if labels and place:
                 row["categories"] = force_errors_by_category(forces, [d.forces for d in labels], place, outlier)
             rows.append(row)
@@ -62,6 +69,7 @@ class Evaluate(CycleTask):
                 "reused": _reused(view, ids),
                 "rows": rows,
                 "metrics": _over_models(rows),
+                "force_parity": parity,
                 "dopant": dopant,
                 "categories": pool_categories([row["categories"] for row in rows]) if place else None,
                 "cost": relative_cost(
@@ -82,6 +90,13 @@ def load_model(view: CampaignView, model_id: str) -> Hdnnp:
     if document is None:
         raise StoreError(f"no model {model_id} in the database: its Train firework has not finished")
     return from_bytes(view.store.get_blob(document["weights"]["sha256"]))
+
+
+def _sample(predicted: list[np.ndarray], reference: list[np.ndarray]) -> dict[str, list[float]]:
+    """Force components in eV/Å, predicted and reference, FORCE_SAMPLE of them at most, evenly over all: for a plot."""
+    pair = [np.concatenate([f.ravel() for f in forces]) for forces in (predicted, reference)]
+    chosen = np.unique(np.linspace(0, len(pair[0]) - 1, FORCE_SAMPLE).astype(int))
+    return {"predicted": pair[0][chosen].tolist(), "reference": pair[1][chosen].tolist()}
 
 
 def _reused(view: CampaignView, ids: list[str]) -> list[str]:

@@ -269,7 +269,7 @@ def diff(store: Store, first: str, second: str) -> Record:
     target's metrics; picks are the structures labelled, `same` if identical.
     """
     a, b = store.campaign(first), store.campaign(second)
-    left, right = _flat(a["config"]), _flat(b["config"])
+    left, right = flat(a["config"]), flat(b["config"])
     settings = [
         {"option": option, "first": left.get(option), "second": right.get(option)}
         for option in sorted({*left, *right})
@@ -319,15 +319,15 @@ def _cycle_facts(cycle: Record | None) -> Record | None:
     return {"n_outliers": cycle["n_outliers"], "gap": cycle["gap"], **metrics}
 
 
-def _flat(settings: Mapping[str, Any], where: str = "") -> Record:
+def flat(settings: Mapping[str, Any], where: str = "") -> Record:
     """Sections as dotted options."""
-    flat: Record = {}
+    options: Record = {}
     for key, value in settings.items():
         if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{where}{key}.")
+            options |= flat(value, f"{where}{key}.")
         else:
-            flat[where + key] = value
-    return flat
+            options[where + key] = value
+    return options
 
 
 # one structure, one label, one model --------------------------------------------------------------------------------
