@@ -207,8 +207,8 @@ def _outlier(
 def failures(store: Store, campaign: str | None = None) -> list[Record]:
     """What went wrong or was left out, of one campaign or of all, in order: campaign, cycle, kind, what, reason.
 
-    kind: "label" (refused or failed; with structure_id, state, run_directory, corrections), "slot" (a pick for which
-    nothing was labelled), "source" (a prototype or parent that gave no candidates).
+    kind: "label" (refused or failed; with structure_id, label_id, state, run_directory, corrections), "slot" (a pick
+    for which nothing was labelled; with open_motifs), "source" (a prototype or parent that gave no candidates).
     """
     names = [store.campaign(campaign)["_id"]] if campaign else [c["_id"] for c in store.campaigns()]
     rows: list[Record] = []
@@ -219,7 +219,6 @@ def failures(store: Store, campaign: str | None = None) -> list[Record]:
                 {**where, "kind": "source", "what": skipped.partition(":")[0], "structure_id": None, "reason": skipped}
                 for skipped in selection["skipped"]
             ]
-        level_key = store.campaign(name)["level_key"]
         described = {
             c["structure_id"]: f"{c['formula']}: {c['description']}"
             for s in store.find("selections", {"campaign": name})
@@ -229,14 +228,13 @@ def failures(store: Store, campaign: str | None = None) -> list[Record]:
         for outcome in store.find("outcomes", {"campaign": name}, sort=("cycle", "slot")):
             where = {"campaign": name, "cycle": outcome["cycle"], "slot": outcome["slot"]}
             for refused in outcome["refused"]:
-                label = store.get("labels", store.label_id(refused["structure_id"], level_key)) or {}
+                label = store.get("labels", refused["label_id"]) or {}
                 rows.append(
                     {
                         **where,
                         "kind": "label",
                         "what": described.get(refused["structure_id"], refused["structure_id"]),
                         **refused,
-                        "state": label.get("state"),
                         "run_directory": label.get("run_directory"),
                         "corrections": label.get("corrections", []),
                         "seconds": label.get("seconds"),
@@ -244,7 +242,10 @@ def failures(store: Store, campaign: str | None = None) -> list[Record]:
                 )
             if outcome["label_id"] is None:
                 reason = outcome["reason"] or "no candidate was left"
-                rows.append({**where, "kind": "slot", "what": "no label", "structure_id": None, "reason": reason})
+                still_open = {"open_motifs": outcome["open_motifs"]}
+                rows.append(
+                    {**where, "kind": "slot", "what": "no label", "structure_id": None, "reason": reason, **still_open}
+                )
     return sorted(rows, key=lambda row: (names.index(row["campaign"]), row["cycle"], row["slot"] or 0))
 
 
