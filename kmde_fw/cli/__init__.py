@@ -27,11 +27,13 @@ def build_app() -> typer.Typer:
         outliers,
         plan,
         report,
+        rm,
         run,
         schema,
         status,
         submit,
         validate,
+        watch,
         why,
         work,
     )
@@ -59,6 +61,8 @@ def build_app() -> typer.Typer:
     app.command("lineage")(lineage.lineage)
     app.command("retrain")(lineage.retrain)
     app.command("report")(report.report)
+    app.command("watch")(watch.watch)
+    app.command("rm")(rm.rm)
     app.command("export")(export.export)
     app.command("schema")(schema.schema)
     app.command("import")(import_runs.import_runs)

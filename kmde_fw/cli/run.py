@@ -16,7 +16,7 @@ from rich.text import Text
 
 from kmde_fw.cli.options import CampaignFile, FworkerFile, LaunchpadFile
 from kmde_fw.errors import ConfigError, KmdeError
-from kmde_fw.report.cycles import cycle_rows, cycle_table, duration, refusals, running_steps
+from kmde_fw.report.cycles import curve_lines, cycle_rows, cycle_table, duration, refusals, running_steps
 from kmde_fw.store import Store
 
 if TYPE_CHECKING:
@@ -153,14 +153,18 @@ def stop_workers(processes: list[subprocess.Popen[bytes]]) -> None:
 
 def _watch(store: Store, name: str, processes: list[subprocess.Popen[bytes]], console: Console) -> None:
     """Until the campaign is finished or every worker has ended: a live view on a terminal, plain lines elsewhere."""
-    view = _LiveView(store, name, console) if console.is_terminal else _LineView(store, name, console)
-    with view:
+    with make_view(store, name, console) as view:
         while any(process.poll() is None for process in processes):
             view.look()
             if store.campaign(name)["state"] == "finished":
                 break
             time.sleep(LOOK)
         view.look()
+
+
+def make_view(store: Store, name: str, console: Console) -> _LiveView | _LineView:
+    """What shows a campaign while it runs: `look` reads the database and draws anew."""
+    return _LiveView(store, name, console) if console.is_terminal else _LineView(store, name, console)
 
 
 class _LineView:
@@ -192,7 +196,7 @@ class _LineView:
 
 
 class _LiveView:
-    """The table of cycles and a line per running step, redrawn in place."""
+    """The table of cycles, their curves and a line per running step, redrawn in place."""
 
     def __init__(self, store: Store, name: str, console: Console) -> None:
         self.store, self.name = store, name
@@ -209,7 +213,9 @@ class _LiveView:
     def look(self) -> None:
         rows = cycle_rows(self.store, self.name)
         steps = [Text(_step_line(step)) for step in running_steps(self.store, self.name)]
-        self.live.update(Group(cycle_table(rows, f"campaign {self.name}"), *(steps or [Text("between two steps ...")])))
+        curves = [Text(line) for line in curve_lines(rows)]
+        table = cycle_table(rows, f"campaign {self.name}")
+        self.live.update(Group(table, *curves, *(steps or [Text("between two steps ...")])))
 
 
 def _step_line(step: dict[str, Any]) -> str:

@@ -8,6 +8,8 @@ from rich.table import Table
 
 from kmde_fw.store import Store
 
+#: heights of a curve in characters
+BARS = "▁▂▃▄▅▆▇█"
 #: more cycles than any campaign has
 MANY_CYCLES = 10**6
 
@@ -166,6 +168,23 @@ def cycle_table(rows: list[dict[str, Any]], title: str) -> Table:
             duration(row["seconds"]),
         )
     return table
+
+
+def curve_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """The curves of `cycle_rows` in characters, one line each: "outliers     █▅▅▂  20 → 8"; none before two cycles."""
+    lines = []
+    for key, name in (
+        ("n_outliers", "outliers"),
+        ("energy_rmse", "energy RMSE"),
+        ("energy_scatter", "scatter"),
+        ("force_rmse", "force RMSE"),
+    ):
+        values = [row[key] for row in rows if row[key] is not None]
+        if len(values) > 1:
+            highest = max(values) or 1.0
+            bars = "".join(BARS[min(len(BARS) - 1, int(len(BARS) * value / highest))] for value in values)
+            lines.append(f"{name:12} {bars}  {values[0]:.4g} → {values[-1]:.4g}")
+    return lines
 
 
 def campaign_rows(store: Store) -> list[dict[str, Any]]:

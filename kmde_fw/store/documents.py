@@ -451,6 +451,27 @@ class Store:
             raise StoreError(f"blob {sha256} in database {self.name} is damaged: its sha256 differs")
         return bytes(data)
 
+    def delete_blob(self, sha256: str) -> None:
+        """Take away the bytes of that sha256; nothing happens if they are not there. The entry goes last."""
+        entry = self.get("blobs", sha256)
+        if entry is not None:
+            with self._sentences():
+                self._blobs.delete(entry["gridfs_id"])
+            self.delete("blobs", [sha256])
+
+    # removal ------------------------------------------------------------------------------------------------------
+
+    def delete(self, collection: str, keys: Sequence[str]) -> None:
+        """Take away the documents of these _ids; those that are not there do not matter."""
+        with self._sentences():
+            for begin in range(0, len(keys), _BATCH):
+                self._collection(collection).delete_many({"_id": {"$in": list(keys[begin : begin + _BATCH])}})
+
+    def delete_of_campaign(self, collection: str, campaign: str) -> None:
+        """Take away all documents of a collection that name this campaign."""
+        with self._sentences():
+            self._collection(collection).delete_many({"campaign": campaign})
+
     # below --------------------------------------------------------------------------------------------------------
 
     def _sentences(self) -> Any:

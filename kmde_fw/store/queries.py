@@ -486,7 +486,10 @@ def lineage(store: Store, model_id: str) -> Record:
     if model is None:
         raise StoreError(f"no model {model_id} in database {store.name}")
     model["report"].pop("curve", None)
-    campaign = store.campaign(model["made_for"]["campaign"])
+    used_in = store.find("cycles", {"models": model_id}, fields=("campaign", "cycle"))
+    # the campaign that it was trained for may have been removed since; it is shared then
+    home = store.get("campaigns", model["made_for"]["campaign"])
+    campaign = home or store.campaign(used_in[0]["campaign"] if used_in else model["made_for"]["campaign"])
     labels = store.many("labels", model["train_labels"])
     structures = store.many("structures", [labels[key]["structure_id"] for key in model["train_labels"]])
     brought = {s["label_id"]: s for s in surrogates(store, campaign["_id"]) if s["label_id"]}
@@ -513,10 +516,7 @@ def lineage(store: Store, model_id: str) -> Record:
             key: campaign[key]
             for key in ("_id", "config", "config_hash", "elements", "level", "versions", "description")
         },
-        "used_in": [
-            {"campaign": c["campaign"], "cycle": c["cycle"]}
-            for c in store.find("cycles", {"models": model_id}, fields=("campaign", "cycle"))
-        ],
+        "used_in": [{"campaign": c["campaign"], "cycle": c["cycle"]} for c in used_in],
         "train": train,
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,6 +43,21 @@ def fizzled(launchpad: LaunchPad, campaign: str) -> list[dict[str, Any]]:
         reason = trace.splitlines()[-1] if trace else "its worker died or was killed"
         found.append({"fw_id": document["fw_id"], "name": document["name"], "reason": reason, "traceback": trace})
     return found
+
+
+def forget(launchpad: LaunchPad, campaign: str) -> None:
+    """Take the campaign's workflows, with fireworks and launches, off the LaunchPad; launch directories stay."""
+    while (document := launchpad.fireworks.find_one({"spec.kmde.campaign": campaign}, {"fw_id": 1})) is not None:
+        if launchpad.workflows.find_one({"nodes": document["fw_id"]}, {"_id": 1}) is None:
+            launchpad.fireworks.delete_many({"fw_id": document["fw_id"]})
+        else:
+            launchpad.delete_wf(document["fw_id"])
+
+
+def count_states(launchpad: LaunchPad, campaign: str) -> Counter[str]:
+    """How many of the campaign's fireworks are in which state."""
+    documents = launchpad.fireworks.find({"spec.kmde.campaign": campaign}, {"state": 1})
+    return Counter(document["state"] for document in documents)
 
 
 def recover(launchpad: LaunchPad, campaign: str) -> list[str]:
