@@ -168,17 +168,16 @@ def _outlier_map(first: list[Record], last: list[Record]) -> list[Record]:
 
 def _card(store: Store, row: Record) -> Record:
     """A surrogate with its crystal, its passport's choice in this campaign, its label."""
-    passport = queries.passport(store, row["structure_id"])
-    chosen = next(c for c in passport["chosen"] if (c["campaign"], c["cycle"]) == (row["campaign"], row["cycle"]))
-    label = next((label for label in passport["labels"] if label["_id"] == row["label_id"]), None)
+    found = store.find("candidates", {"structure_id": row["structure_id"]})
+    candidate = next(c for c in found if (c["campaign"], c["cycle"]) == (row["campaign"], row["cycle"]))
+    label = store.get("labels", row["label_id"]) if row["label_id"] else None
     return {
         **{key: row[key] for key in ("number", "cycle", "slot", "structure_id", "label_id", "formula", "description")},
         "reused": row["reused"],
         "refused": row["refused"],
-        "structure": passport["structure"],
-        "choice": chosen,
-        "label": label,
-        "models": passport["models"],
+        "structure": store.many("structures", [row["structure_id"]])[row["structure_id"]],
+        "choice": queries.choice(store, candidate),
+        "label": label and {k: v for k, v in label.items() if k not in ("forces", "stress")},
     }
 
 

@@ -18,6 +18,8 @@ Record = dict[str, Any]
 
 #: characters of an id that are shown to people
 SHOWN = 8
+#: ranks that are looked up one by one
+FEW = 50
 #: what the store writes into each document; of no interest in a record
 _BOOKKEEPING = ("schema_version", "code_version", "created", "host", "short")
 
@@ -146,8 +148,7 @@ def candidates(store: Store, campaign: str, cycle: int | None = None, top: int =
         cycle = int(picked[-1]["cycle"])
     # a cycle that has not picked is named by the error of `selection`
     store.selection(campaign, cycle)
-    found = store.find("candidates", {"campaign": campaign, "cycle": cycle}, sort=("rank",), limit=top)
-    return [_clean(document) for document in found]
+    return [_clean(document) for document in _best(store, campaign, cycle, top)]
 
 
 def motifs(store: Store, campaign: str, cycle: int | None = None) -> list[Record]:
@@ -156,7 +157,7 @@ def motifs(store: Store, campaign: str, cycle: int | None = None) -> list[Record
     The crystals of the next cycle are designed for them.
     """
     cycle = last_cycle(store, campaign) if cycle is None else cycle
-    _analysis(store, campaign, cycle)
+    _analysis(store, campaign, cycle, "cycle")
     return [_clean(document) for document in store.motifs(campaign, cycle)]
 
 
@@ -168,7 +169,7 @@ def outliers(store: Store, campaign: str, cycle: int | None = None) -> list[Reco
     width), the largest first; motifs: ranks of the cycle's key motifs around it.
     """
     cycle = last_cycle(store, campaign) if cycle is None else cycle
-    analysis = _analysis(store, campaign, cycle)
+    analysis = _analysis(store, campaign, cycle, "outliers", "columns")
     ids = store.campaign(campaign)["target_structures"]
     names = _names(store, ids)
     around: dict[tuple[int, int], list[int]] = {}
@@ -398,7 +399,7 @@ def choice(store: Store, candidate: Record) -> Record:
     )
     label = store.get("labels", outcome["label_id"]) if outcome and outcome["label_id"] else None
     labelled = label is not None and label["structure_id"] == candidate["structure_id"]
-    higher = store.find("candidates", {"campaign": campaign, "cycle": cycle}, sort=("rank",), limit=candidate["rank"])
+    higher = _best(store, campaign, cycle, candidate["rank"])
     return {
         **{key: value for key, value in _clean(candidate).items() if key != "motifs"},
         "n_candidates": store.selection(campaign, cycle)["n_candidates"],
@@ -426,7 +427,10 @@ def gain(store: Store, campaign: str, cycle: int, contained: list[Record], atoms
     before, after = (store.get("cycles", cycle_key(campaign, c)) for c in (cycle - 1, cycle))
     if before is None or after is None:
         return None
-    analyses = [_analysis(store, campaign, c) for c in (cycle - 1, cycle)]
+    analyses = [
+        _analysis(store, campaign, cycle - 1, "outliers"),
+        _analysis(store, campaign, cycle, "outliers", "coverage"),
+    ]
     still = {(o["structure"], o["atom"]) for o in analyses[1]["outliers"]}
     exceeded = [
         {(o["structure"], o["atom"], c["feature"]) for o in analysis["outliers"] for c in o["components"]}
@@ -524,11 +528,20 @@ def lineage(store: Store, model_id: str) -> Record:
 # below --------------------------------------------------------------------------------------------------------------
 
 
-def _analysis(store: Store, campaign: str, cycle: int) -> Record:
-    document = store.get("analyses", cycle_key(store.campaign(campaign)["_id"], cycle))
-    if document is None:
+def _analysis(store: Store, campaign: str, cycle: int, *fields: str) -> Record:
+    """Only these fields of a cycle's analysis: its histograms are most of it."""
+    found = store.find("analyses", {"_id": cycle_key(store.campaign(campaign)["_id"], cycle)}, fields=fields)
+    if not found:
         raise StoreError(f"campaign {campaign} has no analysis of cycle {cycle}; see `kmde status {campaign}`")
-    return document
+    return found[0]
+
+
+def _best(store: Store, campaign: str, cycle: int, top: int) -> list[Record]:
+    """The candidates of the first `top` ranks that have a document, best first."""
+    query: Record = {"campaign": campaign, "cycle": cycle}
+    if top <= FEW:  # the index finds them; a thousand documents are sorted faster than as many ranks are looked up
+        query["rank"] = {"$in": list(range(top))}
+    return store.find("candidates", query, sort=("rank",), limit=top) if top else []
 
 
 def _names(store: Store, ids: Iterable[str]) -> dict[str, str]:
