@@ -169,6 +169,9 @@ class Design(Section):
     )
     bond_range: Bounds = Field((0.9, 1.3), description="shortest bond over the sum of its covalent radii")
     constant_range: Bounds = Field((2.5, 7.0), description="lattice constant a in Å, for lattice_scan: constants")
+    derive_parents: bool = Field(
+        True, description="parents are also derived from target and train structures: what these are supercells of"
+    )
     parent_scale: Bounds = Field((0.95, 1.05), description="linear scale of parents")
     max_strain: float = Field(0.05, ge=0, lt=0.5, description="largest uniaxial or shear strain")
     max_displacement: NonNegative = Field(0.1, description="largest standard deviation of random displacements, Å")
@@ -360,6 +363,7 @@ THESIS: dict[str, Any] = {
         "composition": "ignore",
         "picks_per_cycle": 1,
         "prototypes": list(PROTOTYPES),
+        "derive_parents": False,
         "lattice_scan": "constants",
         "constant_range": [2.5, 7.0],
     },

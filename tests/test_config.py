@@ -26,6 +26,7 @@ def test_thesis_sets_what_the_thesis_had_and_single_options_win():
             assert have == (tuple(value) if isinstance(value, list) else value), f"{section}.{key}"
     assert thesis.training.energy_loss == "total"
     assert thesis.design.selection == "top"
+    assert thesis.design.derive_parents is False
     mixed = parse_campaign({**LEAST, "preset": "thesis", "training": {"max_closures": 7}})
     assert mixed.training.max_closures == 7
     assert mixed.training.learning_rate == 0.1

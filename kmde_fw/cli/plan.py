@@ -76,6 +76,7 @@ def plan_facts(prepared: Prepared) -> dict[str, Any]:
         "candidates": {
             "number": len(pool),
             "families": len(pool.families),
+            "parents": [s.name or s.formula for s in prepared.parents],
             "inside_domain": int((columns.bond >= settings.reference.domain.min_bond).sum()),
             "skipped": list(pool.skipped),
         },
@@ -234,6 +235,8 @@ def _show(facts: dict[str, Any]) -> None:
         f"{candidates['number']} per cycle from {candidates['families']} decorated crystals, "
         f"{candidates['inside_domain']} inside the reference's domain",
     )
+    for name in candidates["parents"]:
+        line("", name if name.startswith("parent ") else f"parent {name}")
     for sentence in candidates["skipped"]:
         line("", sentence)
     for k, pick in enumerate(facts["first_picks"], start=1):

@@ -35,7 +35,8 @@ def validate(
         "with labels: errors will be shown" if facts["target_labelled"] else "without labels: no errors can be shown"
     )
     typer.echo(f"  target      {facts['n_target']} structures, {facts['n_target_atoms']} atoms, {labels}")
-    typer.echo(f"  parents     {facts['n_parents']}")
+    names = (f"{p['name']} ({p['n_atoms']} atoms)" for p in facts["parents"])
+    typer.echo(f"  parents     {facts['n_parents']}" + "".join(f"\n              {name}" for name in names))
     typer.echo(f"  reference   {describe_level(facts['level'])}")
     for remark in prepared.remarks:
         typer.echo(f"  note: {remark}")
@@ -56,6 +57,7 @@ def _facts(prepared: Prepared, path: Path) -> dict[str, Any]:
         "n_target_atoms": sum(len(s) for s in prepared.target),
         "target_labelled": prepared.target_labels is not None,
         "n_parents": len(prepared.parents),
+        "parents": [{"name": s.name or s.formula, "formula": s.formula, "n_atoms": len(s)} for s in prepared.parents],
         "level": prepared.level,
         "config_hash": prepared.config_hash,
         "remarks": prepared.remarks,

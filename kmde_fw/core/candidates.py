@@ -6,6 +6,7 @@ not stored: recipe i of a pool is the same on every machine, however many machin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -14,12 +15,27 @@ from typing import Any
 import numpy as np
 
 from kmde_fw.config import Design
-from kmde_fw.core.prototypes import Family, families, parent_families, primitive_parent, prototype, shortest_bond
+from kmde_fw.core.prototypes import (
+    Family,
+    families,
+    parent_families,
+    primitive_parent,
+    prototype,
+    shortest_bond,
+    substitution_words,
+)
 from kmde_fw.errors import ConfigError, InputError
 from kmde_fw.records import Structure
 
-#: what the candidates of one family are, over and over: 2/5 perfect crystals, 1/5 each of the others
+#: what the candidates of one prototype family are, over and over: 2/5 perfect crystals, 1/5 each of the others
 VARIANTS = ("perfect", "uniaxial", "perfect", "shear", "displaced")
+#: the same of a parent family after its first candidate, which is the parent itself: perfect crystals are scaled,
+#: displaced ones are also strained and a little scaled, as what is near the parent is
+PARENT_VARIANTS = ("displaced", "displaced", "perfect", "displaced", "displaced")
+#: displaced parents are scaled by up to this much
+NEAR_PARENT = 0.02
+#: least part of a parent's candidates that have no foreign atom
+UNDOPED = 0.05
 #: cells are repeated before their atoms are displaced at random: displacing the only atom of a cell does nothing
 MIN_DISPLACED_ATOMS = 4
 _REPEATS = ((1, 1, 1), (2, 1, 1), (2, 2, 1), (2, 2, 2))
@@ -51,13 +67,12 @@ class Recipe:
 
     def to_document(self) -> dict[str, Any]:
         """As plain types."""
-        substitution = self.family.substitution
         return {
             "index": self.index,
             "crystal": self.family.crystal,
             "assignment": list(self.family.assignment),
             "parent": self.family.parent,
-            "substitution": None if substitution is None else {"atom": substitution[0], "element": substitution[1]},
+            "substitutions": [{"atom": atom, "element": element} for atom, element in self.family.substitutions],
             "scale": self.scale,
             "repeat": list(self.repeat),
             "strain_axes": self.strain_axes,
@@ -69,12 +84,11 @@ class Recipe:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Recipe:
         """The inverse of `to_document`; other keys are left aside."""
-        substitution = document["substitution"]
         family = Family(
             document["crystal"],
             tuple(document["assignment"]),
             document["parent"],
-            None if substitution is None else (int(substitution["atom"]), substitution["element"]),
+            tuple((int(one["atom"]), one["element"]) for one in document["substitutions"]),
         )
         x, y, z = document["repeat"]
         return cls(
@@ -95,9 +109,10 @@ class Recipe:
             text = f"{family.crystal} {'|'.join(family.assignment)} a={self.scale:.3f} Å"
         else:
             text = family.crystal
-            if family.substitution is not None:
-                text += f", {family.substitution[1]} on site {family.substitution[0]}"
-            text += f", scaled by {self.scale:.4f}"
+            if family.substitutions:
+                text += f", {substitution_words(family.substitutions)}"
+            if self.scale != 1:
+                text += f", scaled by {self.scale:.4f}"
         if self.repeat != (1, 1, 1):
             text += f", {'×'.join(map(str, self.repeat))} cells"
         if len(self.strain_axes) == 1:
@@ -237,8 +252,7 @@ def _crystal(family: Family, parents: Mapping[str, Structure]) -> tuple[tuple[st
         )
     crystal = primitive_parent(parents[family.parent]).structure
     species = list(crystal.species)
-    if family.substitution is not None:
-        atom, element = family.substitution
+    for atom, element in family.substitutions:
         species[atom] = element
     return tuple(species), crystal.cell, crystal.positions
 
@@ -252,9 +266,11 @@ def _prototype_crystal(family: Family) -> tuple[tuple[str, ...], np.ndarray, np.
 class CandidatePool:
     """Exactly `design.candidates` recipes, numbered from 0, the same on every machine.
 
-    Each prototype and each parent has an equal share, within it each family, within a family the VARIANTS. Perfect
-    crystals lie on a grid over the range of sizes that is shifted in each cycle; strains, displacements and the sizes
-    that go with them are drawn at random.
+    The prototypes have half of them and the parents half. Each prototype has an equal share, and each parent; within
+    it each family, but a parent with no foreign atom has at least UNDOPED of it; within a family the VARIANTS. The
+    first candidate of a parent family is the parent itself, in every cycle. Perfect crystals lie on a grid over the
+    range of sizes that is shifted in each cycle; strains, displacements and the sizes that go with them are drawn at
+    random.
 
     elements: of the campaign (their order does not matter); parents: structures by id; seed: of the campaign;
     skipped: a sentence for each prototype or parent that is not used, for the caller to show.
@@ -274,16 +290,23 @@ class CandidatePool:
         self.parents = dict(parents)
         self.seed = seed
         self.cycle = cycle
-        sources, self.skipped = self._sources()
+        prototypes, known, self.skipped = self._sources()
+        sources = [*prototypes, *known]
         if not sources:
             raise ConfigError(
                 "there is nothing to make candidates of: "
                 + ("; ".join(self.skipped) or "design.prototypes is empty and there are no parents")
             )
         self.families: tuple[Family, ...] = tuple(family for source in sources for family in source)
+        halves = iter(self._shares(design.candidates, bool(prototypes) + bool(known)).tolist())
+        totals = [self._shares(next(halves), len(half)) for half in (prototypes, known) if half]
         shares = []
-        for source, share in zip(sources, self._shares(design.candidates, len(sources)), strict=True):
-            shares.append(self._shares(int(share), len(source)))
+        for source, share in zip(sources, np.concatenate(totals).tolist(), strict=True):
+            least = math.ceil(UNDOPED * share) if source[0].parent is not None and len(source) * UNDOPED > 1 else 0
+            if least:
+                shares.append(np.concatenate([[least], self._shares(share - least, len(source) - 1)]))
+            else:
+                shares.append(self._shares(share, len(source)))
         #: (n_families + 1,): the recipes of family f are first[f] ... first[f + 1] - 1
         self._first = np.concatenate([[0], np.cumsum(np.concatenate(shares))])
         crystals = [Structure(*_crystal(family, self.parents)) for family in self.families]
@@ -333,47 +356,57 @@ class CandidatePool:
         design, n, n_families = self.design, len(self), len(self.families)
         rng = np.random.default_rng([self.seed, self.cycle])
         grid_shift = rng.random()
-        size, amount, direction, noise = rng.random((n, 4)).T
+        size, amount, direction, noise, moved = rng.random((n, 5)).T
 
         sizes = np.diff(self._first)
         family = np.repeat(np.arange(n_families), sizes)
         number = np.arange(n) - self._first[family]  # in its family
         # each family starts somewhere else in the row: a family with a single candidate is not always perfect
-        rows = [
-            [self._possible(variant, f) for variant in _rotated(VARIANTS, f + self.cycle)] for f in range(n_families)
-        ]
-        variant = np.array(rows)[family, number % len(VARIANTS)]
+        rows = []
+        for f, one in enumerate(self.families):
+            row = VARIANTS if one.parent is None else PARENT_VARIANTS
+            rows.append([self._possible(variant, f) for variant in _rotated(row, f + self.cycle)])
+        of_parent = np.array([one.parent is not None for one in self.families])[family]
+        itself = of_parent & (number == 0)
+        variant = np.where(itself, "itself", np.array(rows)[family, (number - of_parent) % len(VARIANTS)])
         perfect, displaced = variant == "perfect", variant == "displaced"
+        near = np.isin(variant, ("displaced", "strained")) & of_parent
         uniaxial, shear = variant == "uniaxial", variant == "shear"
 
         low, high = np.array([self._range_of_scales(f) for f in self.families])[family].T
+        low, high = (np.where(near, np.clip(1 + s * NEAR_PARENT, low, high), e) for s, e in ((-1, low), (1, high)))
         # perfect crystals of a family: a grid; how many of them come before each, and how many there are
         before = np.cumsum(perfect) - perfect
         before -= before[self._first[family]]
         on_grid = (before + grid_shift) / np.maximum(np.bincount(family, perfect, n_families)[family], 1)
         axis = np.select(
-            [uniaxial, shear],
-            [1 + (direction * len(_UNIAXIAL)).astype(int), 1 + len(_UNIAXIAL) + (direction * len(_SHEAR)).astype(int)],
+            [uniaxial, shear, near & (design.max_strain > 0)],
+            [
+                1 + (direction * len(_UNIAXIAL)).astype(int),
+                1 + len(_UNIAXIAL) + (direction * len(_SHEAR)).astype(int),
+                1 + (direction * (len(_STRAINS) - 1)).astype(int),
+            ],
         )
         repeats = np.array([self._repeat(f) for f in range(n_families)])
         return _Recipes(
             family=family,
-            scale=low + (high - low) * np.where(perfect, on_grid, size),
+            scale=np.where(itself, 1.0, low + (high - low) * np.where(perfect, on_grid, size)),
             repeat=np.where(displaced[:, None], repeats[family], 1),
             strain_axes=axis,
             strain=np.where(axis > 0, design.max_strain * (2 * amount - 1), 0.0),
-            displacement=np.where(displaced, design.max_displacement * (1 - amount), 0.0),  # never 0 if displaced
+            displacement=np.where(displaced, design.max_displacement * (1 - moved), 0.0),  # never 0 if displaced
             seed=np.where(displaced, (noise * 2**31).astype(np.int64), 0),
         )
 
     def _possible(self, variant: str, f: int) -> str:
-        """The variant itself, or "perfect" where the settings or the cell leave nothing to vary."""
+        """The variant itself, or another where the settings or the cell leave nothing to vary: at last "perfect"."""
         if variant in ("uniaxial", "shear") and self.design.max_strain == 0:
             return "perfect"
         if variant == "displaced":
             x, y, z = self._repeat(f)
             if self.design.max_displacement == 0 or self._units.n_atoms[f] * x * y * z == 1:
-                return "perfect"
+                strained = self.families[f].parent is not None and self.design.max_strain > 0
+                return "strained" if strained else "perfect"
         return variant
 
     def _repeat(self, f: int) -> tuple[int, int, int]:
@@ -383,8 +416,8 @@ class CandidatePool:
         enough = [r for r in allowed if n * r[0] * r[1] * r[2] >= MIN_DISPLACED_ATOMS]
         return (enough or allowed[::-1])[0]
 
-    def _sources(self) -> tuple[list[tuple[Family, ...]], tuple[str, ...]]:
-        """Families of each prototype and parent that can be used, and why the others cannot."""
+    def _sources(self) -> tuple[list[tuple[Family, ...]], list[tuple[Family, ...]], tuple[str, ...]]:
+        """Families of each prototype and of each parent that can be used, and why the others cannot."""
         design, skipped = self.design, []
         names = tuple(dict.fromkeys(design.prototypes))
         large = [name for name in names if len(prototype(name)) > design.max_atoms]
@@ -395,13 +428,14 @@ class CandidatePool:
             )
         names = tuple(name for name in names if name not in large)
         found = families(names, self.elements)
-        sources = [tuple(family for family in found if family.crystal == name) for name in names]
+        decorated = [tuple(family for family in found if family.crystal == name) for name in names]
+        known = []
         for _, parent in sorted(self.parents.items()):
             try:
-                sources.append(parent_families(parent, self.elements, design.max_atoms))
+                known.append(parent_families(parent, self.elements, design.max_atoms))
             except InputError as error:
                 skipped.append(str(error))
-        return [source for source in sources if source], tuple(skipped)
+        return [source for source in decorated if source], known, tuple(skipped)
 
     def _range_of_scales(self, family: Family) -> tuple[float, float]:
         design = self.design

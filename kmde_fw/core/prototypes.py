@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -52,6 +52,11 @@ _FINGERPRINT_RADIUS = 2.5
 _FINGERPRINT_DECIMALS = 3
 #: atoms of a parent that symmetry maps onto each other within this many Å are equivalent; relaxed cells are this exact
 SYMMETRY_TOLERANCE = 0.01
+#: so many atoms of a parent are also replaced together, in MULTIPLE random choices of each number and element
+TOGETHER = (2, 3, 4)
+MULTIPLE = 16
+#: ... none of them closer than this, in Å: dopants rarely are neighbours
+MIN_DOPANT_DISTANCE = 2.4
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,14 +86,14 @@ class Family:
     """A crystal with elements on its sites; its size and distortion are still to be chosen.
 
     crystal: a name of config.PROTOTYPES, or what people call the parent. assignment: one element per orbit of a
-    prototype. parent: id of the structure that a parent family comes from; substitution: (atom of its primitive
-    cell, new element), None for the parent as it is.
+    prototype. parent: id of the structure that a parent family comes from; substitutions: (atom of its primitive
+    cell, new element) of each atom that is replaced, none for the parent as it is.
     """
 
     crystal: str
     assignment: tuple[str, ...] = ()
     parent: str | None = None
-    substitution: tuple[int, str] | None = None
+    substitutions: tuple[tuple[int, str], ...] = ()
 
 
 @cache
@@ -200,9 +205,10 @@ def primitive_cell(structure: Structure, tolerance: float) -> tuple[Structure, n
 
 
 def parent_families(structure: Structure, elements: Sequence[str], max_atoms: int) -> tuple[Family, ...]:
-    """A parent as it is, and with each other element on each of its inequivalent sites, one atom at a time.
+    """A parent as it is, with each other element on each of its inequivalent sites, and on several atoms at once.
 
-    The cell is the primitive one. Raises InputError, with the reason, for a parent that cannot be used: an element
+    The parent as it is comes first, then one atom at a time, then random choices of 2, 3 and 4 atoms that are not
+    neighbours; the choices depend on the parent and the element, nothing else. The cell is the primitive one. Raises InputError, with the reason, for a parent that cannot be used: an element
     that is not among `elements`, or a primitive cell of more than `max_atoms`.
     """
     foreign = sorted(set(structure.species) - set(elements))
@@ -218,11 +224,49 @@ def parent_families(structure: Structure, elements: Sequence[str], max_atoms: in
     return (
         Family(title, parent=structure.id),
         *(
-            Family(title, parent=structure.id, substitution=(site, element))
+            Family(title, parent=structure.id, substitutions=((site, element),))
             for site in parent.sites
             for element in elements
             if element != species[site]
         ),
+        *(
+            Family(title, parent=structure.id, substitutions=tuple((atom, element) for atom in atoms))
+            for element in elements
+            for k in TOGETHER
+            for atoms in _choices(parent.structure, element, k, structure.id)
+        ),
+    )
+
+
+def _choices(crystal: Structure, element: str, k: int, key: str) -> list[tuple[int, ...]]:
+    """Up to MULTIPLE different choices of k atoms, none of the element or close to another; key: hex, of the draw."""
+    others = np.array([atom for atom, s in enumerate(crystal.species) if s != element])
+    if len(others) < k:
+        return []
+    neighbours = find_neighbours(crystal, MIN_DOPANT_DISTANCE)
+    close = np.zeros((len(crystal), len(crystal)), dtype=bool)
+    close[neighbours.centre, neighbours.neighbour] = True
+    rng = np.random.default_rng([int(key[:12], 16), *element.encode(), k])
+    found: dict[tuple[int, ...], None] = {}
+    # small cells have fewer choices than MULTIPLE, so the draws end
+    for _ in range(8 * MULTIPLE):
+        atoms: list[int] = []
+        for atom in rng.permutation(others).tolist():
+            if len(atoms) < k and not close[atom, atoms].any():
+                atoms.append(atom)
+        if len(atoms) == k and len(found) < MULTIPLE:
+            found[tuple(sorted(atoms))] = None
+    return list(found)
+
+
+def substitution_words(substitutions: Iterable[tuple[int, str]]) -> str:
+    """For people: "Pt on sites 3, 17 and 40"."""
+    sites: dict[str, list[str]] = {}
+    for atom, element in substitutions:
+        sites.setdefault(element, []).append(str(atom))
+    return ", ".join(
+        f"{element} on site {on[0]}" if len(on) == 1 else f"{element} on sites {', '.join(on[:-1])} and {on[-1]}"
+        for element, on in sites.items()
     )
 
 

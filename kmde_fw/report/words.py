@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kmde_fw.core.prototypes import substitution_words
 from kmde_fw.store.queries import SHOWN
 
 #: fields of a candidate that are terms of its score, in words; what else a candidate carries is shown by its own name
@@ -78,9 +79,10 @@ def recipe_words(recipe: Mapping[str, Any]) -> list[str]:
         lines = [f"prototype {recipe['crystal']} with {', '.join(recipe['assignment'])} on its sites"]
         lines.append(f"lattice constant {recipe['scale']:.4f} Å")
     else:
-        lines = [f"parent {recipe['crystal']} ({short(recipe['parent'])}), scaled by {recipe['scale']:.4f}"]
-        if recipe["substitution"]:
-            lines.append(f"{recipe['substitution']['element']} on its atom {recipe['substitution']['atom']}")
+        scaled = "as it is" if recipe["scale"] == 1 else f"scaled by {recipe['scale']:.4f}"
+        lines = [f"parent {recipe['crystal']} ({short(recipe['parent'])}), {scaled}"]
+        if recipe["substitutions"]:
+            lines.append(substitution_words((one["atom"], one["element"]) for one in recipe["substitutions"]))
     if recipe["strain_axes"]:
         how = "along" if len(recipe["strain_axes"]) == 1 else "shear"
         lines.append(f"strain {100 * recipe['strain']:+.2f} % {how} {recipe['strain_axes']}")
@@ -88,7 +90,7 @@ def recipe_words(recipe: Mapping[str, Any]) -> list[str]:
         lines.append(f"atoms displaced by {recipe['displacement']:.3f} Å (seed {recipe['seed']})")
     if tuple(recipe["repeat"]) != (1, 1, 1):
         lines.append(f"{'×'.join(map(str, recipe['repeat']))} cells")
-    known = ["index", "crystal", "assignment", "parent", "substitution", "scale", "repeat"]
+    known = ["index", "crystal", "assignment", "parent", "substitutions", "scale", "repeat"]
     known += ["strain_axes", "strain", "displacement", "seed"]
     lines += [f"{key}: {value}" for key, value in recipe.items() if key not in known]
     return lines

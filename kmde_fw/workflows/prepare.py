@@ -10,6 +10,7 @@ from typing import Any
 from kmde_fw.config import AseReference, Campaign, campaign_path, load_campaign
 from kmde_fw.core.candidates import CandidatePool
 from kmde_fw.core.motifs import find_strategy
+from kmde_fw.core.parents import derive_parents, same_crystal
 from kmde_fw.errors import InputError, KmdeError
 from kmde_fw.inputs import find_elements, read_labelled, read_structures, read_target
 from kmde_fw.records import Labelled, Structure, content_hash
@@ -20,7 +21,8 @@ from kmde_fw.reference import make_engine
 class Prepared:
     """A campaign that can be submitted: every file read, every structure checked.
 
-    target_labels is None unless every target structure has energy and forces. remarks: sentences that a user should
+    target_labels is None unless every target structure has energy and forces. parents: those of the files, then
+    n_derived that were derived from target and train structures. remarks: sentences that a user should
     read before going on, none of them an error.
     """
 
@@ -30,6 +32,7 @@ class Prepared:
     target: list[Structure]
     target_labels: list[Labelled] | None
     parents: list[Structure]
+    n_derived: int
     evaluate: dict[str, list[Labelled]]
     level: dict[str, Any]
     level_key: str
@@ -54,7 +57,8 @@ class Prepared:
                 "elements": self.elements,
                 "train": [(d.structure.id, repr(float(d.energy))) for d in self.train],
                 "target": [s.id for s in self.target],
-                "parents": [s.id for s in self.parents],
+                # what is derived follows from the rest, up to the last digits of one machine and another
+                "parents": [s.id for s in self.parents[: len(self.parents) - self.n_derived]],
                 "evaluate": {
                     name: [(d.structure.id, repr(float(d.energy))) for d in data]
                     for name, data in self.evaluate.items()
@@ -104,9 +108,11 @@ def prepare_settings(settings: Campaign, folder: Path, path: str) -> Prepared:
     for where, data in known.items():
         _check_level(path, where, data, level_key)
 
+    derived, derived_remarks = _derive(settings, target, [d.structure for d in train], parents)
+    parents = [*parents, *derived]
     by_id = {structure.id: structure for structure in parents}
     _named(path, lambda: CandidatePool(elements, settings.design, by_id, seed=settings.seed))
-    remarks = _remarks(settings, elements, train, target, labels)
+    remarks = [*_remarks(settings, elements, train, target, labels), *derived_remarks]
     return Prepared(
         settings=settings,
         elements=elements,
@@ -114,6 +120,7 @@ def prepare_settings(settings: Campaign, folder: Path, path: str) -> Prepared:
         target=target,
         target_labels=labels if len(labels) == len(target) else None,
         parents=parents,
+        n_derived=len(derived),
         evaluate=further,
         level=level,
         level_key=level_key,
@@ -129,6 +136,27 @@ def read_settings(path: Path) -> tuple[Campaign, tuple[str, ...]]:
     folder = campaign_path(path).resolve().parent
     files = [folder / name for name in (*settings.train, *settings.target, *settings.parents)]
     return settings, find_elements(read_structures(files))
+
+
+def _derive(
+    settings: Campaign, target: list[Structure], train: list[Structure], parents: list[Structure]
+) -> tuple[list[Structure], list[str]]:
+    """Parents that target and train structures are made of and no file gives, and what to say of it."""
+    design = settings.design
+    if not design.derive_parents:
+        return [], []
+    from_target = derive_parents(target, design.max_atoms, "target")
+    new: list[Structure] = [s for s in from_target if not any(same_crystal(s, known) for known in parents)]
+    for structure in derive_parents(train, design.max_atoms, "train set"):
+        if not any(same_crystal(structure, known) for known in [*parents, *from_target]):
+            new.append(structure)
+    if from_target:
+        return new, []
+    others = " and the other parents" if parents or new else ""
+    return new, [
+        f"no parent could be derived from the target (no crystal of at most {design.max_atoms} atoms, design.max_atoms, "
+        f"is behind its structures): candidates come from prototypes{others}"
+    ]
 
 
 def _check_level(path: str, where: str, data: list[Labelled], level_key: str) -> None:

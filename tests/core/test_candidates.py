@@ -1,6 +1,8 @@
 import json
 from collections import Counter
+from pathlib import Path
 
+import ase.io
 import numpy as np
 import pytest
 
@@ -92,7 +94,7 @@ def test_displacement_has_its_size_and_its_seed():
 
 def test_parent_recipes():
     parent = cell_of_two()
-    family = Family("B2 parent", parent=parent.id, substitution=(1, "Al"))
+    family = Family("B2 parent", parent=parent.id, substitutions=((1, "Al"),))
     cell = build(Recipe(0, family, 1.1), {parent.id: parent})
     assert cell.species == ("Al", "Al")
     assert cell.volume == pytest.approx((3.0 * 1.1) ** 3)
@@ -113,8 +115,12 @@ def test_parent_recipes():
             "fcc Al a=4.000 Å, 2×2×1 cells, displaced by 0.050 Å",
         ),
         (
-            Recipe(0, Family("Al13Fe4", parent="0" * 64, substitution=(4, "Pt")), 1.02),
+            Recipe(0, Family("Al13Fe4", parent="0" * 64, substitutions=((4, "Pt"),)), 1.02),
             "Al13Fe4, Pt on site 4, scaled by 1.0200",
+        ),
+        (
+            Recipe(0, Family("Al13Fe4", parent="0" * 64, substitutions=((3, "Pt"), (17, "Pt"), (40, "Pt"))), 1.0),
+            "Al13Fe4, Pt on sites 3, 17 and 40",
         ),
     ],
 )
@@ -125,18 +131,99 @@ def test_describe(recipe, text):
 # the pool ---------------------------------------------------------------------------------------------------------
 
 
+def spread(counts):
+    return max(counts) - min(counts)
+
+
 def test_exactly_so_many_in_equal_shares():
-    for n in (1, 13, 14, 333, 2000):
-        pool = pool_of([cell_of_two()], candidates=n)
+    """Half of them are of prototypes, half of parents; equal shares within each half."""
+    other = cell_of_two(3.5, "another")
+    for n in (1, 2, 26, 333, 2000):
+        pool = pool_of([cell_of_two(), other], candidates=n)
         found = recipes(pool)
         assert len(pool) == len(found) == n
         assert [r.index for r in found] == list(range(n))
-        per_source = Counter(r.family.crystal for r in found)
-        assert max(per_source.values()) - min(per_source.values()) <= (1 if n >= 14 else 0)
-        for crystal in per_source:
-            per_family = Counter(r.family for r in found if r.family.crystal == crystal)
-            assert max(per_family.values()) - min(per_family.values()) <= 1
-    assert set(per_source) == {*PROTOTYPES, "B2 parent"}
+        of_parents = Counter(r.family.crystal for r in found if r.family.parent)
+        of_prototypes = Counter(r.family.crystal for r in found if not r.family.parent)
+        assert abs(sum(of_parents.values()) - sum(of_prototypes.values())) <= 1
+        if n >= 26:
+            assert set(of_prototypes) == set(PROTOTYPES)
+            assert set(of_parents) == {"B2 parent", "another"}
+            assert spread(of_prototypes.values()) <= 1
+            assert spread(of_parents.values()) <= 1
+        for crystal in (*of_parents, *of_prototypes):
+            assert spread(Counter(r.family for r in found if r.family.crystal == crystal).values()) <= 1
+
+
+def test_one_kind_of_source_has_all():
+    assert all(r.family.parent for r in recipes(pool_of([cell_of_two()], candidates=50, prototypes=())))
+    assert not any(r.family.parent for r in recipes(pool_of(candidates=50)))
+
+
+def host():
+    path = Path(__file__).parents[2] / "fw_specs/al_fe_pt/host.extxyz"
+    return Structure.from_atoms(ase.io.read(path), "Al13Fe4")
+
+
+def test_a_parent_with_many_families_is_not_lost_among_them():
+    pool = pool_of([host()], elements=("Al", "Fe", "Pt"), candidates=4000, prototypes=())
+    counts = Counter(r.family.substitutions for r in recipes(pool))
+    assert len(counts) == 185
+    assert counts.pop(()) == 200  # 5 %
+    assert spread(counts.values()) <= 1
+
+
+def test_candidates_of_a_parent():
+    options = {"candidates": 4000, "prototypes": (), "max_displacement": 0.2, "max_strain": 0.04}
+    pool = pool_of([host()], elements=("Al", "Fe", "Pt"), **options)
+    by_family = {}
+    for recipe in recipes(pool):
+        by_family.setdefault(recipe.family, []).append(recipe)
+    rest = []
+    for family, (first, *others) in by_family.items():
+        assert first == Recipe(first.index, family, 1.0)
+        rest += others
+    kinds = Counter("displaced" if r.displacement else "perfect" for r in rest)
+    assert kinds["perfect"] / len(rest) == pytest.approx(0.2, abs=0.01)
+    perfect = [r for r in rest if not r.displacement]
+    displaced = [r for r in rest if r.displacement]
+    assert {r.strain_axes for r in perfect} == {""}
+    assert min(r.scale for r in perfect) < 0.951
+    assert max(r.scale for r in perfect) > 1.049
+    assert {r.strain_axes for r in displaced} == {*"xyz", "xy", "xz", "yx", "yz", "zx", "zy"}
+    assert all(0.98 <= r.scale <= 1.02 for r in displaced)
+    for values, largest in (
+        ([r.displacement for r in displaced], 0.2),
+        ([abs(r.strain) for r in displaced], 0.04),
+    ):
+        counts = np.histogram(values, bins=4, range=(0, largest))[0]
+        assert counts == pytest.approx(len(displaced) / 4, rel=0.15)
+    # strain and displacement are drawn on their own
+    assert abs(np.corrcoef([r.displacement for r in displaced], [r.strain for r in displaced])[0, 1]) < 0.1
+    again = pool_of([host()], elements=("Al", "Fe", "Pt"), **options)
+    assert recipes(again) == recipes(pool)
+    following = pool_of([host()], elements=("Al", "Fe", "Pt"), cycle=2, **options)
+    same = {pool.structure(r.index).id for r in rest} & {s.id for s in following.structures(range(4000))}
+    assert not same
+
+
+@pytest.mark.parametrize(
+    ("options", "kinds"),
+    [
+        ({"max_strain": 0}, {"perfect", "displaced"}),
+        ({"max_displacement": 0}, {"perfect", "uniaxial", "shear"}),
+        ({"max_displacement": 0, "max_strain": 0}, {"perfect"}),
+    ],
+)
+def test_parents_without_strain_or_displacement(options, kinds):
+    pool = pool_of([cell_of_two()], candidates=200, prototypes=(), **options)
+    assert {variant(r) for r in recipes(pool)} == kinds
+    assert all(r.strain == 0 for r in recipes(pool)) == ("max_strain" in options)
+
+
+def test_displaced_parents_stay_within_their_scales():
+    pool = pool_of([cell_of_two()], candidates=200, prototypes=(), parent_scale=(0.99, 1.01))
+    assert all(0.99 <= r.scale <= 1.01 for r in recipes(pool))
 
 
 def test_few_candidates_reach_other_families_in_the_next_cycle():

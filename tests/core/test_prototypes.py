@@ -1,6 +1,6 @@
 import time
 from collections import Counter
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -195,10 +195,12 @@ def test_parent_is_reduced_and_substituted():
     assert primitive_parent(fcc).structure.volume == pytest.approx(16.0)
     assert parent_families(fcc, ("Al", "Fe"), 60) == (
         Family("cube", parent=fcc.id),
-        Family("cube", parent=fcc.id, substitution=(0, "Fe")),
+        Family("cube", parent=fcc.id, substitutions=((0, "Fe"),)),
     )
     found = parent_families(l1_2, ("Al", "Fe", "Pt"), 4)
-    assert len(found) == 1 + 2 * 2  # itself; two sites, two other elements for each
+    assert found[0].substitutions == ()
+    # two sites, two other elements for each
+    assert Counter(len(f.substitutions) for f in found[1:])[1] == 2 * 2
     assert len(primitive_parent(l1_2).sites) == 2
 
 
@@ -213,7 +215,32 @@ def test_parent_of_the_thesis():
     assert (len(parent.structure), len(parent.sites)) == (51, 20)
     assert parent.structure.volume == pytest.approx(host.volume / 2)
     assert Counter(parent.structure.species[site] for site in parent.sites) == {"Al": 15, "Fe": 5}
-    assert len(parent_families(host, ("Al", "Fe", "Pt"), 60)) == 1 + 20 * 2
+    found = parent_families(host, ("Al", "Fe", "Pt"), 60)
+    assert Counter(len(f.substitutions) for f in found) == {0: 1, 1: 20 * 2, 2: 3 * 16, 3: 3 * 16, 4: 3 * 16}
+    assert len({f.substitutions for f in found}) == len(found)
+    crystal = parent.structure
+    pairs = find_neighbours(crystal, 2.4)
+    close = set(zip(pairs.centre.tolist(), pairs.neighbour.tolist(), strict=True))
+    assert close
+    for family in found:
+        atoms = [atom for atom, _ in family.substitutions]
+        assert len({element for _, element in family.substitutions}) <= 1
+        assert all(crystal.species[atom] != element for atom, element in family.substitutions)
+        assert not {(a, b) for a in atoms for b in atoms if a != b} & close
+
+
+def test_several_atoms_at_once_where_they_fit():
+    """L1_2 at a = 4 Å: neighbours are 2.8 Å apart, at 3.3 Å they are too close to be doped together."""
+    wide = cubic_cell(("Al", "Pt", "Pt", "Pt"))
+    found = [f.substitutions for f in parent_families(wide, ("Al", "Pt"), 60) if len(f.substitutions) > 1]
+    crystal = primitive_parent(wide).structure
+    platinum = [k for k, s in enumerate(crystal.species) if s == "Pt"]
+    assert sorted(found) == sorted(
+        tuple((k, "Al") for k in atoms) for n in (2, 3) for atoms in combinations(platinum, n)
+    )
+    assert found == [f.substitutions for f in parent_families(wide, ("Al", "Pt"), 60) if len(f.substitutions) > 1]
+    tight = Structure(wide.species, 3.3 / 4 * wide.cell, 3.3 / 4 * wide.positions)
+    assert max(len(f.substitutions) for f in parent_families(tight, ("Al", "Pt"), 60)) == 1
 
 
 def test_parents_that_cannot_be_used():

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import ase.io
+import numpy as np
 import pytest
 import yaml
 
@@ -41,3 +42,35 @@ def test_sets_to_evaluate_bring_no_new_elements(tmp_path):
     path = campaign(tmp_path / "b", evaluate={"other": ["cu.cif"]})
     with pytest.raises(InputError, match="has no energies and forces"):
         prepare(path)
+
+
+def test_parents_are_derived_from_target_and_train_set(tmp_path):
+    """Those that a file gives come first and are not there twice."""
+    prepared = prepare(campaign(tmp_path / "a"))
+    names = ["parent of the target: AuCu", "parent of the target: Au3Cu"]
+    further = ["parent of the train set: Cu", "parent of the train set: AuCu3"]
+    assert [s.name for s in prepared.parents] == [*names, *further]
+    assert prepared.n_derived == 4
+    assert prepared.remarks == []
+    given = prepare(campaign(tmp_path / "b", parents=["cuau.cif"]))
+    assert [s.formula for s in given.parents] == ["Au2Cu2", "Au3Cu", "Cu", "AuCu3"]
+    assert given.n_derived == 3
+    assert given.config_hash != prepared.config_hash
+
+
+@pytest.mark.parametrize("design", [{"derive_parents": False}, None])
+def test_parents_are_not_derived_if_not_asked_for(tmp_path, design):
+    changes = {"design": design} if design else {"preset": "thesis", "design": {}}
+    prepared = prepare(campaign(tmp_path / "a", **changes))
+    assert prepared.parents == []
+    assert prepared.remarks == []
+
+
+def test_a_target_without_a_parent_is_remarked(tmp_path):
+    path = campaign(tmp_path / "a")
+    frames = ase.io.read(path.parent / "target.extxyz", ":1")
+    frames[0].positions += np.random.default_rng(0).normal(0, 0.5, frames[0].positions.shape)
+    ase.io.write(path.parent / "target.extxyz", frames)
+    (remark,) = prepare(path).remarks
+    assert remark.startswith("no parent could be derived from the target")
+    assert remark.endswith("candidates come from prototypes and the other parents")
