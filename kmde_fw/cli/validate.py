@@ -35,7 +35,7 @@ def validate(
         "with labels: errors will be shown" if facts["target_labelled"] else "without labels: no errors can be shown"
     )
     typer.echo(f"  target      {facts['n_target']} structures, {facts['n_target_atoms']} atoms, {labels}")
-    names = (f"{p['name']} ({p['n_atoms']} atoms)" for p in facts["parents"])
+    names = (f"{p['name']} ({p['n_atoms']} {'atom' if p['n_atoms'] == 1 else 'atoms'})" for p in facts["parents"])
     typer.echo(f"  parents     {facts['n_parents']}" + "".join(f"\n              {name}" for name in names))
     typer.echo(f"  reference   {describe_level(facts['level'])}")
     for remark in prepared.remarks:

@@ -180,7 +180,7 @@ def _averaged(structure: Structure, translations: _Translations, tolerance: floa
     lattice = _integer_basis(
         [*np.rint(order * translations.fractional[taken]).astype(int), *order * np.eye(3, dtype=int)]
     )
-    if abs(int(round(np.linalg.det(lattice)))) * order != order**3:
+    if abs(round(np.linalg.det(lattice))) * order != order**3:
         return None
     cell = minkowski_reduce(lattice / order @ structure.cell)[0]
     off = translations.fractional[taken] - np.rint(order * translations.fractional[taken]) / order

@@ -208,8 +208,9 @@ def parent_families(structure: Structure, elements: Sequence[str], max_atoms: in
     """A parent as it is, with each other element on each of its inequivalent sites, and on several atoms at once.
 
     The parent as it is comes first, then one atom at a time, then random choices of 2, 3 and 4 atoms that are not
-    neighbours; the choices depend on the parent and the element, nothing else. The cell is the primitive one. Raises InputError, with the reason, for a parent that cannot be used: an element
-    that is not among `elements`, or a primitive cell of more than `max_atoms`.
+    neighbours; the choices depend on the parent and the element, nothing else. The cell is the primitive one. Raises
+    InputError, with the reason, for a parent that cannot be used: an element that is not among `elements`, or a
+    primitive cell of more than `max_atoms`.
     """
     foreign = sorted(set(structure.species) - set(elements))
     if foreign:

@@ -154,8 +154,8 @@ def _derive(
         return new, []
     others = " and the other parents" if parents or new else ""
     return new, [
-        f"no parent could be derived from the target (no crystal of at most {design.max_atoms} atoms, design.max_atoms, "
-        f"is behind its structures): candidates come from prototypes{others}"
+        "no parent could be derived from the target (its structures are no doped, displaced supercells of a crystal of "
+        f"at most design.max_atoms = {design.max_atoms} atoms): candidates come from prototypes{others}"
     ]
 
 

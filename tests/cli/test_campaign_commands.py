@@ -208,7 +208,10 @@ MISTAKES = {
     "no symmetry functions": (lambda f: edit(f, descriptor={"radial_eta": [], "angular_eta": []}), ["radial_eta"]),
     "nothing to learn": (lambda f: edit(f, training={"energy_weight": 0, "force_weight": 0}), ["nothing to learn"]),
     "seed twice": (lambda f: edit(f, training={"seeds": [0, 0]}), ["training", "twice"]),
-    "nothing to make candidates of": (lambda f: edit(f, design={"prototypes": []}), ["campaign.yaml", "prototypes"]),
+    "nothing to make candidates of": (
+        lambda f: edit(f, design={"prototypes": [], "derive_parents": False}),
+        ["campaign.yaml", "prototypes"],
+    ),
     "unknown argument": (lambda f: edit(f, reference={"arguments": {"asap": 1}}), ["campaign.yaml", "asap"]),
     "unknown calculator": (lambda f: edit(f, reference={"calculator": "emtt"}), ["campaign.yaml", "emtt", "emt"]),
 }

@@ -188,8 +188,8 @@ def test_candidates_of_a_parent():
     perfect = [r for r in rest if not r.displacement]
     displaced = [r for r in rest if r.displacement]
     assert {r.strain_axes for r in perfect} == {""}
-    assert min(r.scale for r in perfect) < 0.951
-    assert max(r.scale for r in perfect) > 1.049
+    assert min(r.scale for r in perfect) < 0.96
+    assert max(r.scale for r in perfect) > 1.04
     assert {r.strain_axes for r in displaced} == {*"xyz", "xy", "xz", "yx", "yz", "zx", "zy"}
     assert all(0.98 <= r.scale <= 1.02 for r in displaced)
     for values, largest in (
@@ -350,7 +350,7 @@ def test_max_atoms():
 
 def test_skipped_parent_says_why():
     foreign = Structure(("Ni",), 3.0 * np.eye(3), np.zeros((1, 3)), "nickel")
-    pool = pool_of([foreign, cell_of_two()], candidates=14)
+    pool = pool_of([foreign, cell_of_two()], candidates=26)
     assert len(pool.skipped) == 1
     assert "nickel is not used: Ni" in pool.skipped[0]
     assert {r.family.crystal for r in recipes(pool)} == {*PROTOTYPES, "B2 parent"}

@@ -52,7 +52,9 @@ def test_parents_are_derived_from_target_and_train_set(tmp_path):
     assert [s.name for s in prepared.parents] == [*names, *further]
     assert prepared.n_derived == 4
     assert prepared.remarks == []
-    given = prepare(campaign(tmp_path / "b", parents=["cuau.cif"]))
+    path = campaign(tmp_path / "b", parents=["POSCAR"])
+    ase.io.write(path.parent / "POSCAR", prepared.parents[0].to_atoms() * (2, 1, 1), format="vasp")
+    given = prepare(path)
     assert [s.formula for s in given.parents] == ["Au2Cu2", "Au3Cu", "Cu", "AuCu3"]
     assert given.n_derived == 3
     assert given.config_hash != prepared.config_hash
