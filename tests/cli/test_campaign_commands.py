@@ -86,6 +86,13 @@ def test_validate_says_what_is_there(call, folder):
     facts = json.loads(out)
     assert (facts["n_train"], facts["n_target"], facts["elements"]) == (6, 6, ["Au", "Cu"])
     assert facts["config"]["training"]["patience"] > 0
+    assert [(p["formula"], p["n_atoms"]) for p in facts["parents"]] == [
+        ("AuCu", 2),
+        ("Au3Cu", 4),
+        ("Cu", 1),
+        ("AuCu3", 4),
+    ]
+    assert "parent of the target: Au3Cu (4 atoms)" in call("validate", folder / "campaign.yaml")[1]
 
 
 def test_plan_equals_what_the_first_cycle_finds(call, folder):
@@ -103,6 +110,7 @@ def test_plan_equals_what_the_first_cycle_finds(call, folder):
     code, out, _ = call("plan", file)
     assert code == 0
     assert "192 target atoms" in out
+    assert "parent of the target: Au3Cu" in out
 
 
 def test_plan_needs_no_target_labels(folder):
