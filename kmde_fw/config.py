@@ -162,6 +162,11 @@ class Design(Section):
     candidates: PositiveInt = Field(20_000, description="candidates per cycle")
     shards: PositiveInt = Field(2, description="fireworks that generate and score them in parallel")
     keep: PositiveInt = Field(1000, description="best candidates of a cycle stored as documents of their own")
+    keep_columns: bool = Field(
+        True,
+        description="counts and penalties of all candidates stay in the database, about 10 bytes each; false: after "
+        "the choice only the `keep` best and a summary of all stay",
+    )
     prototypes: tuple[Literal[PROTOTYPES], ...] = Field(PROTOTYPES, description="crystals to decorate")  # type: ignore[valid-type]
     max_atoms: PositiveInt = Field(60, description="larger candidates and parents are not made")
     lattice_scan: Literal["bonds", "constants"] = Field(

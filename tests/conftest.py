@@ -116,7 +116,7 @@ def finished_launchpad(client: pymongo.MongoClient, mongo_uri: str, tmp_path_fac
         data = yaml.safe_load((CU_AU / "campaign.yaml").read_text())
         data |= {"name": campaign, "seed": seed, "network": {"hidden": [8]}}
         data["training"] = {"max_closures": 30, "seeds": [0, 1]}
-        data["design"] |= {"candidates": 400, "picks_per_cycle": 2}
+        data["design"] |= {"candidates": 400, "picks_per_cycle": 2, "keep_columns": campaign == "demo"}
         data["stop"]["max_surrogates"] = 4
         data["reference"]["domain"]["scale"] = [0.975, 1.03]
         (folder / f"{campaign}.yaml").write_text(yaml.safe_dump(data))

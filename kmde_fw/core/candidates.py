@@ -334,6 +334,11 @@ class CandidatePool:
         """The same in arrays, for counting; species are numbers in the pool's `elements`."""
         return _assemble(self._units, self._recipes[np.asarray(indices, dtype=np.int64)])
 
+    def crystal_names(self, indices: Sequence[int] | np.ndarray) -> list[str]:
+        """The prototype or parent that each of some recipes is made from."""
+        families = self._recipes.family[np.asarray(indices, dtype=np.int64)]
+        return [self.families[family].crystal for family in families.tolist()]
+
     def recipe(self, index: int) -> Recipe:
         """Recipe number `index`."""
         if not 0 <= index < len(self):

@@ -21,6 +21,8 @@ class Generate(CycleTask):
     def step(self, view: CampaignView) -> FWAction | None:
         """See the class."""
         shard = int(self["shard"])
+        if view.store.get("selections", cycle_key(view.name, view.cycle)) is not None:
+            return None  # chosen already, and what was generated may have been taken away
         pool = candidate_pool(view)
         columns = score_candidates(
             pool,

@@ -33,6 +33,9 @@ class Select(CycleTask):
     def step(self, view: CampaignView) -> FWAction | None:
         """See the class."""
         settings, store = view.settings, view.store
+        if store.get("selections", cycle_key(view.name, view.cycle)) is not None:
+            _tidy(view)
+            return None
         shards = [view.required("shards", view.cycle, "shard", k) for k in range(settings.design.shards)]
         columns = Columns.concatenate([Columns.from_document(shard["columns"]) for shard in shards])
         pool, motifs = candidate_pool(view), key_motifs(view)
@@ -90,12 +93,42 @@ class Select(CycleTask):
                 "cycle": view.cycle,
                 "n_candidates": len(columns),
                 "skipped": list(pool.skipped),
+                "summary": _summary(columns, pool, motifs, settings.reference.domain.min_bond),
+                "generate_seconds": sum(shard["seconds"] for shard in shards),
                 "slots": slots,
                 "reason": selection.reason,
                 "seconds": view.seconds,
             },
         )
+        _tidy(view)
         return None
+
+
+def _tidy(view: CampaignView) -> None:
+    """Take the columns of all candidates away, where the campaign does not want to keep them."""
+    if not view.settings.design.keep_columns:
+        shards = range(view.settings.design.shards)
+        view.store.delete("shards", [cycle_key(view.name, view.cycle, "shard", k) for k in shards])
+
+
+def _summary(columns: Columns, pool: CandidatePool, motifs: list[Motif], min_bond: float) -> list[dict[str, Any]]:
+    """All candidates of the cycle by the crystal that they are made from, the best first.
+
+    crystal; n: candidates; in_domain: with no bond shorter than `min_bond`; with_motifs: with a key motif, of these;
+    best: the highest Score_motif per atom less the distance penalty among them, None without any.
+    """
+    scores = np.array([motif.score for motif in motifs])
+    score = columns.counts @ scores / columns.n_atoms - columns.distance_penalty
+    inside = columns.bond >= min_bond
+    wanted = inside & (columns.counts.sum(axis=1) > 0)
+    names = np.array(pool.crystal_names(columns.index))
+    rows = []
+    for crystal in sorted(set(names.tolist())):
+        own = names == crystal
+        best = float(score[own & wanted].max()) if (own & wanted).any() else None
+        n, n_inside, n_wanted = (int(mask.sum()) for mask in (own, own & inside, own & wanted))
+        rows.append({"crystal": crystal, "n": n, "in_domain": n_inside, "with_motifs": n_wanted, "best": best})
+    return sorted(rows, key=lambda row: float("inf") if row["best"] is None else -row["best"])
 
 
 def _candidate(ranked: Ranked, pool: CandidatePool, structure: Structure, counts: np.ndarray) -> dict[str, Any]:

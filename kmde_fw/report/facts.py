@@ -55,6 +55,7 @@ def report_facts(store: Store, campaign: str) -> Record:
         "outliers": outliers,
         "outlier_map": _outlier_map(first_outliers, outliers),
         "surrogates": [_card(store, row) for row in surrogates],
+        "sources": _sources(store, campaign),
         "failures": queries.failures(store, campaign),
         "cost": _cost(store, campaign, cycles, surrogates),
         "settings": settings_rows(document["config"]),
@@ -181,6 +182,18 @@ def _card(store: Store, row: Record) -> Record:
     }
 
 
+def _sources(store: Store, campaign: str) -> list[Record]:
+    """All candidates by the crystal that they are made from: how many, and in how many cycles it had the best of all."""
+    rows: dict[str, Record] = {}
+    for selection in store.find("selections", {"campaign": campaign}, sort=("cycle",)):
+        for place, row in enumerate(selection["summary"]):
+            entry = rows.setdefault(row["crystal"], {"crystal": row["crystal"], "n": 0, "with_motifs": 0, "best": 0})
+            entry["n"] += row["n"]
+            entry["with_motifs"] += row["with_motifs"]
+            entry["best"] += place == 0 and row["best"] is not None
+    return sorted(rows.values(), key=lambda row: (-row["best"], -row["with_motifs"], row["crystal"]))
+
+
 def _cost(store: Store, campaign: str, cycles: list[Record], surrogates: list[Record]) -> Record:
     """Seconds of wall time by step, and what was not computed because it was there."""
     ids = list(dict.fromkeys(model for cycle in cycles for model in cycle["models"]))
@@ -196,7 +209,7 @@ def _cost(store: Store, campaign: str, cycles: list[Record], surrogates: list[Re
             "training": sum(model["seconds"] for model in models),
             "reference calculations": sum(label["seconds"] or 0.0 for label in labels),
             "analysis": seconds("analyses"),
-            "candidates": seconds("shards"),
+            "candidates": sum(s["generate_seconds"] for s in store.find("selections", {"campaign": campaign})),
             "selection": seconds("selections"),
             "evaluation": seconds("evaluations"),
         },

@@ -121,7 +121,14 @@ def _cycles(facts: Record) -> str:
         "remains without it. Their squares add up to the RMSE's. The <b>coverage gap</b> may grow while the potential "
         "gets better: small crystals change the mix of distances that train and target are compared by.</p>"
     )
-    return f"{table}<div class='charts'>{''.join(charts)}</div>{note}"
+    decisions = "".join(f"<li>cycle {row['cycle']}: {escape(_decision(row))}</li>" for row in cycles)
+    decided = f"<details><summary>what was decided after each cycle</summary><ul>{decisions}</ul></details>"
+    return f"{table}<div class='charts'>{''.join(charts)}</div>{note}{decided}"
+
+
+def _decision(row: Record) -> str:
+    early = row["early_stop"]
+    return row["decision"] + (f" (it could have stopped: {early})" if early and early != row["decision"] else "")
 
 
 def _refused(n: int) -> str:
@@ -249,7 +256,12 @@ def cure(outlier: Record) -> str:
 def _cards(facts: Record) -> str:
     if not facts["surrogates"]:
         return "<p>None was picked.</p>"
-    return '<div class="cards">' + "".join(_card(card) for card in facts["surrogates"]) + "</div>"
+    rows = [[escape(s["crystal"]), f"{s['n']:,}", f"{s['with_motifs']:,}", s["best"]] for s in facts["sources"]]
+    headings = ["crystal", "candidates", "with a key motif", "cycles in which it had the best score"]
+    sources = (
+        f"<details><summary>what the candidates were made from</summary>{_table(headings, rows, 'lrrr')}</details>"
+    )
+    return '<div class="cards">' + "".join(_card(card) for card in facts["surrogates"]) + f"</div>{sources}"
 
 
 def _card(card: Record) -> str:

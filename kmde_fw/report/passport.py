@@ -48,6 +48,11 @@ def structure_lines(passport: Record) -> list[str]:
     lines.append(f"  structure {structure['_id']}, {structure['n_atoms']} atoms, role {structure.get('role') or '–'}")
     for given in passport["given"]:
         lines.append(f"  given with campaign {given['campaign']}, in its {given['as']}")
+        if "outliers" in given:
+            found = f"{len(given['outliers'])} of its atoms are" if given["outliers"] else "none of its atoms is"
+            lines.append(f"    in cycle {given['cycle']} {found} outside the trained range")
+            for atom in given["outliers"]:
+                lines += [f"      {line}" for line in outlier_lines(atom)]
     for choice in passport["chosen"]:
         lines += ["", *choice_lines(choice)]
     for label in passport["labels"]:

@@ -339,7 +339,7 @@ def passport(store: Store, structure_id: str) -> Record:
     """Everything about one structure: where it comes from, why it was chosen, how it was labelled, who learned from it.
 
     chosen: one entry for each cycle of a campaign whose candidate it was (see `choice`); given: the campaigns whose
-    train set or target it came with; labels: all reference calculations of it; models: those that learned from one.
+    train set or target it came with (of a target also its outlier atoms in the last closed cycle); labels: all reference calculations of it; models: those that learned from one.
     """
     structure = store.get("structures", structure_id)
     found = store.find("candidates", {"structure_id": structure_id})
@@ -347,7 +347,7 @@ def passport(store: Store, structure_id: str) -> Record:
         raise StoreError(f"no structure {structure_id} in database {store.name}")
     labels = store.find("labels", {"structure_id": structure_id}, sort=("created",))
     models = [model for label in labels for model in learned_from(store, label["_id"])]
-    given = [
+    given: list[Record] = [
         {"campaign": campaign["_id"], "as": role}
         for role, field, keys in (
             ("target", "target_structures", [structure_id]),
@@ -356,6 +356,11 @@ def passport(store: Store, structure_id: str) -> Record:
         for key in keys
         for campaign in store.find("campaigns", {field: key}, fields=())
     ]
+    for entry in given:
+        if entry["as"] == "target" and (cycles := store.cycles(entry["campaign"])):
+            atoms = outliers(store, entry["campaign"], cycles[-1]["cycle"])
+            entry["cycle"] = cycles[-1]["cycle"]
+            entry["outliers"] = [atom for atom in atoms if atom["structure_id"] == structure_id]
     facts = {"_id": structure_id, **(structure or {})}
     if structure is None:
         facts |= {key: found[0][key] for key in ("formula", "n_atoms")} | {

@@ -105,7 +105,7 @@ def test_diff_shows_the_option_and_both_campaigns(call):
     assert ["seed", "0", "1"] in rows
     assert ["campaign", "demo", "twin"] in rows
     assert any(row[0] == "cycle 2 energy rmse" for row in rows)
-    assert json.loads(call("diff", "demo", "twin", "--json")[1])["settings"][0]["option"] == "seed"
+    assert json.loads(call("diff", "demo", "twin", "--json")[1])["settings"][1]["option"] == "seed"
 
 
 def test_nothing_failed_is_said(call, finished: Store):

@@ -186,7 +186,10 @@ def test_savings_count_labels_that_were_there(finished: Store):
 
 def test_diff_names_the_option_and_what_followed(finished: Store):
     record = queries.diff(finished, "demo", "twin")
-    assert record["settings"] == [{"option": "seed", "first": 0, "second": 1}]
+    assert record["settings"] == [
+        {"option": "design.keep_columns", "first": True, "second": False},
+        {"option": "seed", "first": 0, "second": 1},
+    ]
     assert record["data"]["train_labels"] == {"both": 6, "first": [], "second": []}
     assert [c["cycle"] for c in record["cycles"]] == [0, 1, 2]
     assert record["cycles"][0]["first"] == record["cycles"][0]["second"]
@@ -194,3 +197,26 @@ def test_diff_names_the_option_and_what_followed(finished: Store):
     same = queries.diff(finished, "demo", "demo")
     assert same["settings"] == []
     assert all(p["same"] for p in same["picks"])
+
+
+def test_the_summary_of_a_cycle_counts_all_candidates(finished: Store):
+    selection = finished.selection("demo", 1)
+    summary = selection["summary"]
+    assert sum(row["n"] for row in summary) == selection["n_candidates"] == 400
+    assert all(row["n"] >= row["in_domain"] >= row["with_motifs"] for row in summary)
+    best = [row["best"] for row in summary if row["best"] is not None]
+    assert best == sorted(best, reverse=True)
+    assert (summary[0]["best"] is None) == (not any(row["with_motifs"] for row in summary))
+
+
+def test_columns_stay_unless_the_campaign_does_not_want_them(finished: Store):
+    """`twin` has keep_columns: false; a repeated Generate or Select brings nothing back."""
+    assert finished.count("shards", {"campaign": "demo"}) == 4
+    assert finished.count("shards", {"campaign": "twin"}) == 0
+    assert finished.count("candidates", {"campaign": "twin", "cycle": 1}) > 10
+    from kmde_fw.firetasks.generate import Generate
+    from kmde_fw.firetasks.select import Select
+
+    for task in (Generate(campaign="twin", cycle=1, shard=0), Select(campaign="twin", cycle=1)):
+        assert task.work(finished, {}) is None
+    assert finished.count("shards", {"campaign": "twin"}) == 0
