@@ -131,3 +131,12 @@ def test_scoring(run_small):
     pytest.importorskip("matscipy")
     result = run_small("scoring", SAMPLE=20)
     assert set(result["ratios"]) == {"ase + numpy", "matscipy + numpy"}
+
+
+def test_questions_are_answered_by_indexes(run_small):
+    result = run_small("questions", CAMPAIGNS=3, CYCLES=2, EVERY=2, CANDIDATES=300, KEEP=50)
+    assert result["scans"] == []
+    assert set(result["seconds"]) >= {"why STRUCTURE", "candidates", "failures", "diff", "report"}
+    assert result["documents"]["campaigns"] == 4
+    size = result["bytes_of_a_candidate"]
+    assert 5 < size["in_columns"] < 100 < size["as_document"] < 2000

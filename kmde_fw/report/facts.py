@@ -183,7 +183,7 @@ def _card(store: Store, row: Record) -> Record:
 
 
 def _sources(store: Store, campaign: str) -> list[Record]:
-    """All candidates by the crystal that they are made from: how many, and in how many cycles it had the best of all."""
+    """All candidates by the crystal that they are made from; best: in how many cycles it had the best score."""
     rows: dict[str, Record] = {}
     for selection in store.find("selections", {"campaign": campaign}, sort=("cycle",)):
         for place, row in enumerate(selection["summary"]):

@@ -339,7 +339,8 @@ def passport(store: Store, structure_id: str) -> Record:
     """Everything about one structure: where it comes from, why it was chosen, how it was labelled, who learned from it.
 
     chosen: one entry for each cycle of a campaign whose candidate it was (see `choice`); given: the campaigns whose
-    train set or target it came with (of a target also its outlier atoms in the last closed cycle); labels: all reference calculations of it; models: those that learned from one.
+    train set or target it came with (of a target also its outlier atoms in the last closed cycle); labels: all
+    reference calculations of it; models: those that learned from one.
     """
     structure = store.get("structures", structure_id)
     found = store.find("candidates", {"structure_id": structure_id})
