@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench clean real-dft
 
 ## demo: install, start the embedded database, run the Al-Fe-Pt campaign (again: continue, or say that it is finished)
 demo: .venv/demo-installed
@@ -18,6 +18,10 @@ check: .venv/test-installed
 	$(BIN)/ruff format --check kmde_fw tests benchmarks
 	$(BIN)/mypy
 
+## real-dft: a small campaign labelled by real DFT (GPAW), some ten minutes on one core; results/real_dft/
+real-dft: .venv/real-dft-installed
+	$(BIN)/python fw_specs/real_dft/run.py
+
 ## bench: install the peers, run all benchmarks (under ten minutes, one thread), write benchmarks/RESULTS.md
 bench: .venv/bench-installed
 	$(BIN)/python benchmarks/run.py
@@ -28,6 +32,12 @@ bench: .venv/bench-installed
 
 .venv/demo-installed: .venv/bin/python setup.cfg pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[embedded,sevennet]'
+	touch $@
+
+# GPAW is compiled here: it needs a C++ compiler, libxc and a BLAS, which apt-get installs where we may
+.venv/real-dft-installed: .venv/demo-installed
+	test -e /usr/include/xc.h || { apt-get update -qq && apt-get install -y -qq --no-install-recommends g++ libxc-dev libopenblas-dev; }
+	CC=g++ CXX=g++ $(BIN)/pip install --quiet --editable '.[gpaw]'
 	touch $@
 
 .venv/test-installed: .venv/bin/python setup.cfg pyproject.toml

@@ -69,3 +69,15 @@ def test_comparison_can_be_submitted(path: Path):
     assert [p.settings.name for p in prepared] == [run.campaign for run in comparison.runs]
     assert len({p.config_hash for p in prepared}) == len(prepared)
     assert all(len(p.evaluate["displaced"]) == 20 for p in prepared)
+
+
+def test_the_campaign_with_real_dft_has_one_level_of_theory():
+    from kmde_fw.config import load_campaign
+    from kmde_fw.reference.datasets import load_recipe
+
+    recipe, campaign = (
+        load_recipe(SPECS / "real_dft" / "recipe.yaml"),
+        load_campaign(SPECS / "real_dft" / "real_dft.yaml"),
+    )
+    assert recipe.reference == campaign.reference
+    assert campaign.design.max_atoms <= 8
