@@ -83,8 +83,8 @@ def page(outcome: dict[str, Any]) -> str:
         "# Real DFT, once",
         "",
         "`make real-dft` (GPAW, PBE, plane waves 300 eV, 2 k-points per Å⁻¹; `fw_specs/real_dft/`), "
-        f"{found['minutes']:.0f} minutes on one core of {outcome['machine']}. Every number below is against DFT: train set "
-        "Al (fcc) and Al3Pt (L1_2), 4 atoms each; target AlPt (B2), strained and displaced; three models per cycle.",
+        f"{found['minutes']:.0f} minutes on one core of {outcome['machine']}. Every number below is against DFT: train "
+        "set Al (fcc) and Al3Pt (L1_2), 4 atoms each; target AlPt (B2), scaled and displaced; three models per cycle.",
         "",
         "| cycle | N | surrogate | outliers | energy RMSE, meV/atom | bias | scatter | force RMSE, eV/Å |",
         "|---|---|---|---|---|---|---|---|",
@@ -99,10 +99,10 @@ def page(outcome: dict[str, Any]) -> str:
     if "convergence" in outcome:
         c = outcome["convergence"]
         lines += [
-            "How far these settings are from convergence, against 600 eV and 5 k-points per Å⁻¹, on two target cells: "
+            "How far these settings are from convergence, against 600 eV and 5 points per Å⁻¹, on two target cells: "
             f"total energies {c['absolute_energy_meV_per_atom']:+.0f} meV/atom, their difference between two volumes "
-            f"{c['energy_difference_meV_per_atom']:+.1f} meV/atom, forces {c['force_rms_eV_per_A']:.3f} eV/Å (RMS). The "
-            "campaign learns its own level of theory, and is judged against the same; it is not PBE to the last meV.",
+            f"{c['energy_difference_meV_per_atom']:+.1f} meV/atom, forces {c['force_rms_eV_per_A']:.3f} eV/Å (RMS). "
+            "What is learned here is this level of theory, and errors are against it; it is not PBE to the meV.",
             "",
         ]
     return "\n".join(lines)

@@ -11,7 +11,7 @@ from kmde_fw.core.scoring import count_motifs
 from kmde_fw.errors import EngineError
 from kmde_fw.firetasks.base import DFT, CampaignView, CycleTask, firework
 from kmde_fw.firetasks.generate import key_motifs
-from kmde_fw.records import Structure, cycle_key
+from kmde_fw.records import Structure, content_hash, cycle_key
 from kmde_fw.reference import Engine, level_differences, make_engine
 from kmde_fw.reference.domain import DOMAIN_CHECKS
 
@@ -76,7 +76,9 @@ class Label(CycleTask):
 
     def _engine(self, view: CampaignView) -> Engine:
         """The campaign's reference on this worker. EngineError if it is another level of theory here."""
-        run_name = "-".join(cycle_key(view.name, view.cycle, int(self["slot"]), int(self.get("attempt", 0))).split("/"))
+        key = cycle_key(view.name, view.cycle, int(self["slot"]), int(self.get("attempt", 0)))
+        # campaigns of one name in two databases may share a scratch folder
+        run_name = "-".join([*key.split("/"), content_hash([view.store.address, view.store.name])[:8]])
         engine = make_engine(view.settings.reference, view.elements, self.worker_env, run_name)
         if engine.level_key != view.document["level_key"]:
             different = "; ".join(level_differences(engine.level, view.document["level"]))
