@@ -101,13 +101,14 @@ class Training(Section):
     """L-BFGS on α·mean((ΔE)²) + β·mean((ΔF)²), T(3.1)."""
 
     seeds: tuple[int, ...] = Field((0,), min_length=1, description="one model per seed, trained in parallel fireworks")
-    max_closures: PositiveInt = Field(1000, description="evaluations of loss and gradient at most")
+    max_closures: PositiveInt = Field(600, description="evaluations of loss and gradient at most")
     # with 10, training stopped after 68 closures at three times the force error
     patience: PositiveInt = Field(
-        50, description="stop after this many L-BFGS iterations without a better validation loss"
+        50, description="stop after this many L-BFGS iterations without a better validation loss (else train loss)"
     )
+    # a part of the initial train set says nothing about surrogates: stopping by it stops too early for them
     validation_fraction: float = Field(
-        0.1, ge=0, lt=1, description="part of the initial train set held out (surrogates never are); 0: none"
+        0.0, ge=0, lt=1, description="part of the initial train set held out (surrogates never are); 0: none"
     )
     line_search: Literal["strong_wolfe", "none"] = Field("strong_wolfe", description="step length of L-BFGS")
     learning_rate: Positive = Field(1.0, description="of L-BFGS: the first trial step, or the step without line search")
@@ -150,7 +151,9 @@ class Analysis(Section):
 class Design(Section):
     """Candidate surrogates and the choice among them, T(2.4)-(2.6)."""
 
-    strategy: str = Field("key_motif", description="how motifs are scored; a name of the strategy registry")
+    strategy: str = Field(
+        "environment", description="how candidates are chosen, or motifs scored; a name of the strategy registry"
+    )
     selection: Literal["greedy", "top"] = Field(
         "greedy", description="greedy: a motif that k surrogates already contain counts 1/(1 + k); top: the best scores"
     )
@@ -182,6 +185,13 @@ class Design(Section):
     max_displacement: NonNegative = Field(0.1, description="largest standard deviation of random displacements, Å")
 
 
+class Vicinity(Section):
+    """What else the model should know: the target's structures displaced and strained, as in MD."""
+
+    displacement: NonNegative = Field(0.05, description="standard deviation of each coordinate's displacement, Å")
+    strain: float = Field(0.02, ge=0, lt=0.5, description="largest component of the strain")
+
+
 class Stop(Section):
     """When the campaign is over."""
 
@@ -191,6 +201,11 @@ class Stop(Section):
     )
     max_surrogates: int = Field(10, ge=0, description="N, the budget of labels")
     zero_outliers: bool = Field(True, description="stop as soon as no target atom is an outlier")
+    vicinity_gain: NonNegative | None = Field(
+        0.03,
+        description="with zero_outliers: go on while labels bring the target's vicinity nearer by more than this part; "
+        "null: as soon as no target atom is an outlier",
+    )
     plateau_cycles: PositiveInt | None = Field(
         None, description="stop after this many cycles with neither fewer outliers nor a smaller gap; null: never"
     )
@@ -322,6 +337,7 @@ class Campaign(Section):
     training: Training = Training()
     analysis: Analysis = Analysis()
     design: Design = Design()
+    vicinity: Vicinity = Vicinity()
     stop: Stop = Stop()
     seed: int = Field(0, ge=0, description="of every random draw that is not a training seed")
 

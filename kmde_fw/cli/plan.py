@@ -58,7 +58,7 @@ def plan_facts(prepared: Prepared) -> dict[str, Any]:
     )
     pool = CandidatePool(elements, settings.design, {s.id: s for s in prepared.parents}, seed=settings.seed, cycle=1)
     columns = score_candidates(pool, range(len(pool)), analysis.motifs, cutoff)
-    first = _first_picks(prepared, analysis, pool, columns)
+    first = _first_picks(prepared, analysis, pool, columns, functions)
     return {
         "name": settings.name,
         "train": {"structures": len(train), "atoms": sum(len(s) for s in train)},
@@ -92,12 +92,22 @@ def plan_facts(prepared: Prepared) -> dict[str, Any]:
 
 
 def _first_picks(
-    prepared: Prepared, analysis: CycleAnalysis, pool: CandidatePool, columns: Any, n: int = 5
+    prepared: Prepared, analysis: CycleAnalysis, pool: CandidatePool, columns: Any, functions: Any, n: int = 5
 ) -> list[dict[str, Any]]:
     """The best candidates before there is any model: without the energy term of the score."""
+    from kmde_fw.core.environments import Known
+    from kmde_fw.core.preferences import preference_of
     from kmde_fw.core.selection import select
 
     settings = prepared.settings
+    known = Known(
+        initial=[d.structure for d in prepared.train],
+        surrogates=[],
+        target=prepared.target,
+        outliers=analysis.outliers,
+        elements=prepared.elements,
+        features=lambda structures: [functions.compute(s).features for s in structures],
+    )
     selection = select(
         columns,
         analysis.motifs,
@@ -109,10 +119,12 @@ def _first_picks(
         min_bond=settings.reference.domain.min_bond,
         seed=[settings.seed, 1],
         closures=analysis.coverage.composition.closures(columns.composition),
+        preference=preference_of(settings, columns, pool, known, cycle=1),
     )
     return [
         {
             "score": r.score,
+            "reason": r.reason,
             "formula": pool.structure(r.index).formula,
             "description": pool.recipe(r.index).describe(),
             "structure": pool.structure(r.index),
@@ -240,7 +252,7 @@ def _show(facts: dict[str, Any]) -> None:
     for sentence in candidates["skipped"]:
         line("", sentence)
     for k, pick in enumerate(facts["first_picks"], start=1):
-        line(f"pick {k}", f"{pick['formula']}: {pick['description']}, score {pick['score']:.3g}")
+        line(f"pick {k}", f"{pick['formula']}: {pick['description']}: {pick['reason']}")
     line("labels", f"at most {facts['labels_at_most']}")
     line(
         "cost",

@@ -22,6 +22,7 @@ class CycleSummary:
     outside that train set's range; gap: `Coverage.total`; failed_labels: labels that failed in this cycle;
     broken_labels: of these, calculations that failed or were refused for anything but the reference's domain;
     new_labels: surrogates that this cycle added to the train set; None in a cycle that designs none.
+    vicinity: mean distance of the target's vicinity from the train set, as in `environments`.
     """
 
     cycle: int
@@ -31,6 +32,7 @@ class CycleSummary:
     failed_labels: int = 0
     broken_labels: int = 0
     new_labels: int | None = None
+    vicinity: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class Decision:
 def decide(history: Sequence[CycleSummary], stop: Stop, max_failed_fraction: float = 1.0) -> Decision:
     """Stop or go on after the last cycle of a campaign's history (in order of cycles).
 
-    Stops for the first of these that holds: no target atom is an outlier; N surrogates are spent; the last cycle found
+    Stops for the first of these that holds: no target atom is an outlier, and the last cycle brought the target's
+    vicinity nearer by `vicinity_gain` at most; N surrogates are spent; the last cycle found
     no candidate to pick; all labels of three cycles in a row failed; more than `max_failed_fraction` of at least
     ENOUGH_TRIED calculations failed; for `plateau_cycles` cycles neither the outliers nor the gap have become less than
     at their best before. With `rule: budget` the first and the last do not stop, but are recorded. Failed labels do not
@@ -57,7 +60,7 @@ def decide(history: Sequence[CycleSummary], stop: Stop, max_failed_fraction: flo
     if not history:
         raise ValueError("no cycle to decide about")
     now = history[-1]
-    covered = _covered(now, stop)
+    covered = _covered(history, stop)
     early = covered or _plateau(history, stop)
     over = _over(history, stop, max_failed_fraction)
     if stop.rule == "converged":
@@ -71,11 +74,19 @@ def decide(history: Sequence[CycleSummary], stop: Stop, max_failed_fraction: flo
     )
 
 
-def _covered(now: CycleSummary, stop: Stop) -> str:
-    """That no target atom is an outlier, or nothing."""
+def _covered(history: Sequence[CycleSummary], stop: Stop) -> str:
+    """That no target atom is an outlier, and labels bring what is near the target hardly nearer; or nothing."""
+    now = history[-1]
     if not stop.zero_outliers or now.n_outliers:
         return ""
-    return f"no target atom is an outlier any more, with {_surrogates(now.n_surrogates)} learned"
+    text = f"no target atom is an outlier any more, with {_surrogates(now.n_surrogates)} learned"
+    if stop.vicinity_gain is None or len(history) == 1:
+        return text
+    before = history[-2].vicinity
+    gain = 1 - now.vicinity / before if before else 0.0
+    if gain > stop.vicinity_gain:
+        return ""
+    return f"{text}, and the last cycle brought the target's vicinity only {100 * gain:.1f} % nearer"
 
 
 def _over(history: Sequence[CycleSummary], stop: Stop, max_failed_fraction: float) -> str:

@@ -90,6 +90,12 @@ def _outlier_only(counts: np.ndarray, gap: np.ndarray) -> np.ndarray:
     return counts.astype(float)
 
 
+@strategy("environment")
+def _environment(counts: np.ndarray, gap: np.ndarray) -> np.ndarray:
+    """As `key_motif`, to report them; candidates are chosen by `environments`."""
+    return counts * gap
+
+
 @strategy("direct")
 @strategy("farthest_point")
 @strategy("random")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -66,6 +66,38 @@ class Selection:
     reason: str = ""
 
 
+class Preference(Protocol):
+    """What to choose by instead of scores of motifs; rows are those of the columns."""
+
+    def scores(self) -> np.ndarray:
+        """What each candidate is worth now, (n_candidates,); -inf: it is not to be picked."""
+
+    def reason(self, row: int) -> str:
+        """Why this candidate is picked now, in words."""
+
+    def take(self, row: int) -> None:
+        """Count this candidate as picked."""
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """An order that was decided before: values (n_candidates,), the highest is picked first."""
+
+    values: np.ndarray
+    strategy: str
+
+    def scores(self) -> np.ndarray:
+        """See `Preference`."""
+        return self.values
+
+    def reason(self, row: int) -> str:
+        """See `Preference`."""
+        return f"the next one that {self.strategy} draws"
+
+    def take(self, row: int) -> None:
+        """Nothing: the order stays."""
+
+
 def select(
     columns: Columns,
     motifs: Sequence[Motif],
@@ -79,7 +111,7 @@ def select(
     seed: int | Sequence[int],
     closures: np.ndarray | None = None,
     covered: np.ndarray | None = None,
-    draw: np.ndarray | None = None,
+    preference: Preference | None = None,
 ) -> Selection:
     """Choose up to `n_picks` candidates and the reserves of each.
 
@@ -89,30 +121,29 @@ def select(
     already (train set, earlier picks), never picked again. min_bond: candidates with a shorter shortest bond (over its
     radius sum) are outside the reference's domain and never picked. seed: of the draw of strategy `random`, for example
     [campaign seed, cycle]. closures: (n_candidates,) in [0, 1], how much of an open composition gap each candidate
-    would close; None or zeros when closed. draw: (n_candidates,) what to choose by instead of scores, the highest
-    first; None: strategy `random` draws, all others have scores. covered: (n_motifs,) number of surrogates labelled
-    before that contain each motif.
+    would close; None or zeros when closed. covered: (n_motifs,) number of surrogates labelled before that contain each
+    motif. preference: what to choose by instead of scores of motifs; strategy `random` has one of its own.
     """
-    drawn = draw is not None or design.strategy == RANDOM
+    if preference is None and design.strategy == RANDOM:
+        preference = Draw(np.random.default_rng(seed).random(len(columns)), RANDOM)
     n, n_motifs = len(columns), len(motifs)
     scores = np.array([motif.score for motif in motifs])
     held = np.zeros(n_motifs) if covered is None or design.selection == "top" else np.array(covered, dtype=float)
     bonus = np.ones(n)
     if closures is not None and design.composition == "close":
         bonus += closures
-    draw = np.random.default_rng(seed).random(n) if draw is None else draw
 
     def motif_score() -> np.ndarray:
         return bonus * (columns.counts @ (scores / (1 + held))) / columns.n_atoms
 
     def score() -> np.ndarray:
-        return draw if drawn else motif_score() - columns.distance_penalty
+        return motif_score() - columns.distance_penalty if preference is None else preference.scores()
 
     first_motif_score, first_score = motif_score(), score()
-    board = _Board(columns.index, energy_per_atom, lookup=not drawn)
+    board = _Board(columns.index, energy_per_atom, lookup=preference is None)
     for k in np.flatnonzero(columns.bond < min_bond).tolist():
         board.settle(k, "outside", f"shortest bond {columns.bond[k]:.3f} of its radius sum, less than {min_bond:g}")
-    if not drawn:
+    if preference is None:
         for k in np.flatnonzero(board.free & (first_motif_score <= 0)).tolist():
             board.settle(k, "not_best", "contains none of the key motifs")
 
@@ -137,11 +168,13 @@ def select(
         if row is None:
             break
         final = board.final(row, now)
-        reason = (
-            f"chosen by {design.strategy} for slot {slot}" if drawn else f"the best score for slot {slot}, {final:.4g}"
-        )
-        if not drawn and design.selection == "greedy" and slot:
-            reason += ", when motifs of earlier picks count less"
+        if preference is not None:
+            reason = preference.reason(row)
+            preference.take(row)
+        else:
+            reason = f"the best score for slot {slot}, {final:.4g}"
+            if design.selection == "greedy" and slot:
+                reason += ", when motifs of earlier picks count less"
         board.settle(row, "picked", reason, slot)
         rows.append(row)
         scores_then.append(now)
@@ -163,9 +196,7 @@ def select(
     rank[order] = np.arange(n)
 
     def ranked(row: int) -> Ranked:
-        outcome, slot, reason = board.outcomes.get(
-            row, ("not_best", None, f"{design.strategy} prefers others" if drawn else "other candidates score higher")
-        )
+        outcome, slot, reason = board.outcomes.get(row, ("not_best", None, "other candidates score higher"))
         penalty = board.penalty[row]
         return Ranked(
             index=int(columns.index[row]),
@@ -180,12 +211,13 @@ def select(
         )
 
     chosen = {*rows, *(row for reserves in reserve_rows for row in reserves)}
-    kept = sorted(chosen | set(order[: design.keep].tolist()), key=lambda row: rank[row])
+    best = order[: design.keep]
+    kept = sorted(chosen | set(best[first_bound[best] > -np.inf].tolist()), key=lambda row: rank[row])
     return Selection(
         picks=tuple(ranked(row) for row in rows),
         reserves=tuple(tuple(ranked(row) for row in reserves) for reserves in reserve_rows),
         ranking=tuple(ranked(row) for row in kept),
-        reason=_shortage(len(rows), n_picks, motifs, drawn, board),
+        reason=_shortage(len(rows), n_picks, motifs, preference is not None, board),
     )
 
 
@@ -222,7 +254,7 @@ class _Board:
         bound = np.where(self.free, self.bound(scores), -np.inf)
         while len(bound):
             row = int(bound.argmax())
-            if not self.free[row]:
+            if bound[row] == -np.inf:
                 return None
             if not self.lookup or not np.isnan(self.penalty[row]):
                 return row

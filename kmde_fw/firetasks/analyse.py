@@ -1,9 +1,12 @@
 """Analyse: the coverage gap, the outlier atoms, the key motifs."""
 
+from dataclasses import asdict
+
 from fireworks import FWAction
 from fireworks.utilities.fw_utilities import explicit_serialize
 
 from kmde_fw.core.analysis import analyse
+from kmde_fw.core.environments import Known, opinion
 from kmde_fw.core.outliers import environments
 from kmde_fw.core.scoring import count_motifs
 from kmde_fw.firetasks.base import CampaignView, CycleTask, feature_list, feature_names
@@ -36,6 +39,16 @@ class Analyse(CycleTask):
             view.settings.analysis,
             view.settings.design.strategy,
         )
+        initial = len(view.document["train_labels"])
+        known = Known(
+            initial=train[:initial],
+            surrogates=train[initial:],
+            target=target,
+            outliers=result.outliers,
+            elements=view.elements,
+            features=lambda structures: feature_list(structures, view),
+        )
+        left_open = opinion(known, view.settings.vicinity, view.settings.seed)
         # compiles the search's loop where it has not been yet, while another worker trains: nobody waits for it now
         count_motifs([], result.motifs, view.elements, view.settings.descriptor.cutoff)
         cutoff = view.settings.descriptor.cutoff
@@ -64,6 +77,7 @@ class Analyse(CycleTask):
                 "outliers": [
                     {**outlier.to_document(), "neighbours": near} for outlier, near in zip(listed, around, strict=True)
                 ],
+                "opinion": asdict(left_open),
                 "columns": feature_names(view),
                 "seconds": view.seconds,
             },

@@ -8,19 +8,18 @@ import numpy as np
 from fireworks import FWAction
 from fireworks.utilities.fw_utilities import explicit_serialize
 
-from kmde_fw.core.baselines import BASELINES, structure_features
 from kmde_fw.core.candidates import CandidatePool
 from kmde_fw.core.composition import CompositionGap
+from kmde_fw.core.environments import EnvironmentPreference, Known
 from kmde_fw.core.motifs import Motif
+from kmde_fw.core.outliers import OutlierAtom
+from kmde_fw.core.preferences import preference_of
 from kmde_fw.core.scoring import Columns, count_motifs
-from kmde_fw.core.selection import Ranked, select
+from kmde_fw.core.selection import Preference, Ranked, select
 from kmde_fw.firetasks.base import CampaignView, CycleTask, feature_list
 from kmde_fw.firetasks.evaluate import load_model
 from kmde_fw.firetasks.generate import candidate_pool, key_motifs
 from kmde_fw.records import Structure, cycle_key
-
-#: candidates of which a baseline sees the descriptors
-BASELINE_SAMPLE = 2000
 
 
 @explicit_serialize
@@ -47,6 +46,7 @@ class Select(CycleTask):
             structure = pool.structure(index)
             return model.energy(structure) / len(structure)
 
+        preference = _preference(view, columns, pool, surrogates, train)
         selection = select(
             columns,
             motifs,
@@ -59,13 +59,14 @@ class Select(CycleTask):
             seed=[settings.seed, view.cycle],
             closures=gap.closures(columns.composition),
             covered=_covered(surrogates, motifs, view),
-            draw=_baseline_draw(view, columns, pool, train) if settings.design.strategy in BASELINES else None,
+            preference=preference,
         )
         structures = pool.structures([ranked.index for ranked in selection.ranking])
         kept = list(zip(selection.ranking, structures, strict=True))
         row_of = {index: row for row, index in enumerate(columns.index.tolist())}
         candidates = {
             ranked.index: _candidate(ranked, pool, structure, columns.counts[row_of[ranked.index]])
+            | _promise(preference, row_of[ranked.index])
             for ranked, structure in kept
         }
         store.put_structures([structure for ranked, structure in kept if ranked.slot is not None], role="surrogate")
@@ -131,6 +132,12 @@ def _summary(columns: Columns, pool: CandidatePool, motifs: list[Motif], min_bon
     return sorted(rows, key=lambda row: float("inf") if row["best"] is None else -row["best"])
 
 
+def _promise(preference: Preference | None, row: int) -> dict[str, Any]:
+    """What a pick of strategy `environment` promised; nothing for others."""
+    promise = preference.promises.get(row) if isinstance(preference, EnvironmentPreference) else None
+    return {"promise": promise.to_document()} if promise else {}
+
+
 def _candidate(ranked: Ranked, pool: CandidatePool, structure: Structure, counts: np.ndarray) -> dict[str, Any]:
     """A candidate as a document: how it is made, its score in three terms, picked or why not, the motifs it contains.
 
@@ -157,33 +164,20 @@ def _labelled_before(view: CampaignView) -> tuple[list[Structure], list[Structur
     return [d.structure for d in surrogates], [d.structure for d in (*initial, *surrogates)], refused
 
 
-def _baseline_draw(
-    view: CampaignView, columns: Columns, pool: CandidatePool, train: list[Structure]
-) -> np.ndarray | None:
-    """What a baseline chooses by, (n_candidates,): its first choice highest, from a sample of the pool.
-
-    The sample are BASELINE_SAMPLE candidates inside the reference's domain, drawn at random: symmetry functions of the
-    whole pool would take as long as everything else of a cycle. All others come after them, in the order of the draw.
-    """
-    settings = view.settings
-    rng = np.random.default_rng([settings.seed, view.cycle])
-    draw = rng.random(len(columns))
-    inside = np.flatnonzero(columns.bond >= settings.reference.domain.min_bond)
-    rows = inside[np.argsort(draw[inside], kind="stable")[:BASELINE_SAMPLE]]
-    candidates = pool.structures(columns.index[rows].tolist())
-    features = [
-        structure_features(
-            feature_list(structures, view), [s.species_index(view.elements) for s in structures], len(view.elements)
-        )
-        for structures in (candidates, train)
-        if structures
-    ]
-    if len(features) < 2:
-        return draw
-    choose = BASELINES[settings.design.strategy]
-    order = choose(features[0], features[1], settings.stop.max_surrogates, [settings.seed, view.cycle])
-    draw[rows[order]] = 1.0 + np.arange(len(rows), 0, -1)
-    return draw
+def _preference(
+    view: CampaignView, columns: Columns, pool: CandidatePool, surrogates: list[Structure], train: list[Structure]
+) -> Preference | None:
+    """What the campaign's strategy chooses by, None: by scores of motifs."""
+    outliers = view.required("analyses", view.cycle - 1)["outliers"]
+    known = Known(
+        initial=train[: len(train) - len(surrogates)],
+        surrogates=surrogates,
+        target=view.target(),
+        outliers=[OutlierAtom.from_document(document) for document in outliers],
+        elements=view.elements,
+        features=lambda structures: feature_list(structures, view),
+    )
+    return preference_of(view.settings, columns, pool, known, view.cycle)
 
 
 def _covered(surrogates: list[Structure], motifs: list[Motif], view: CampaignView) -> np.ndarray:

@@ -122,6 +122,7 @@ def _summary(view: CampaignView, cycle: int) -> CycleSummary:
         n_surrogates=sum(outcome["label_id"] is not None for outcome in outcomes),
         n_outliers=analysis["n_outliers"],
         gap=analysis["gap"],
+        vicinity=analysis["opinion"]["vicinity"],
         failed_labels=sum(len(outcome["refused"]) for outcome in latest),
         broken_labels=sum(refused.get("state") != "outside" for outcome in latest for refused in outcome["refused"]),
         new_labels=sum(outcome["label_id"] is not None for outcome in latest) if cycle else None,
@@ -142,10 +143,25 @@ def _cycle_document(view: CampaignView, summary: CycleSummary, decision: Decisio
         "n_surrogates": summary.n_surrogates,
         "n_outliers": summary.n_outliers,
         "gap": summary.gap,
+        **_gains(view),
         "metrics": evaluation["metrics"],
         "cost": evaluation["cost"],
         "stop": decision.stop,
         "reason": decision.reason,
         "early_stop": decision.early,
         "seconds": (datetime.now(UTC) - before["created"]).total_seconds(),
+    }
+
+
+def _gains(view: CampaignView) -> dict[str, Any]:
+    """What the train set leaves open; what the cycle's picks promised to close of it, and what was closed."""
+    now = view.required("analyses", view.cycle)["opinion"]
+    if view.cycle == 0:
+        return {"opinion": now, "promised": [], "realised": {}}
+    before = view.required("analyses", view.cycle - 1)["opinion"]
+    slots = view.required("selections", view.cycle)["slots"]
+    return {
+        "opinion": now,
+        "promised": [slot[0]["promise"] for slot in slots if "promise" in slot[0]],
+        "realised": {measure: [before[measure], now[measure]] for measure in ("zero", "open", "vicinity")},
     }
