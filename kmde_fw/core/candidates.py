@@ -356,6 +356,13 @@ class CandidatePool:
             seed=int(recipes.seed[index]),
         )
 
+    @property
+    def unvaried(self) -> np.ndarray:
+        """Which recipes are a parent, or a doped one, as it is: neither scaled nor strained nor displaced, (n,)."""
+        recipes = self._recipes
+        of_parent = np.array([family.parent is not None for family in self.families])[recipes.family]
+        return of_parent & (recipes.scale == 1.0) & (recipes.strain == 0.0) & (recipes.displacement == 0.0)
+
     def _draw(self) -> _Recipes:
         """All recipes. Recipe i depends on row i of the drawn numbers, on nothing else that is drawn."""
         design, n, n_families = self.design, len(self), len(self.families)

@@ -4,7 +4,7 @@ An atom's environment is its row of symmetry functions. Three things are counted
 
 zero: how uncertain the target's energy zero is, eV/atom. One energy per element is fitted to compositions x (fractions)
     by Bayesian least squares: Var(x) = xᵀ (Σ c cᵀ/σ² + 1/PRIOR²)⁻¹ x, with a row c for each labelled structure and
-    σ = NOISE + STRANGENESS·d for one whose atoms are d away from the target. A cell that differs from the target in
+    σ = NOISE + STRANGENESS·d² for one whose atoms are d away from the target (energies grow so around a minimum). A cell that differs from the target in
     nothing but composition fixes the zero; a strange crystal says little, however well its composition suits.
 open: the values of symmetry functions by which target atoms leave the train range (`outliers`), each closed by a
     candidate that has an atom of that element at this value or at most OVERSHOOT ranges beyond: far beyond would widen
@@ -33,8 +33,8 @@ ENVIRONMENT = "environment"
 
 #: eV/atom: how well one energy per element can describe structures that are alike
 NOISE = 1e-3
-#: eV/atom per unit of distance: how much worse it describes a structure that is that far from the target
-STRANGENESS = 0.05
+#: eV/atom per squared unit of distance: how much worse it describes a structure that is that far from the target
+STRANGENESS = 0.1
 #: eV/atom: how little is known of the energy of an element without data
 PRIOR = 3.0
 #: in units of the train range: how far beyond a missing value still counts as closing it
@@ -165,7 +165,7 @@ class EnvironmentChoice:
         known_counts = [(s.counts(elements), NOISE) for s in initial]
         sizes = np.array([len(s) for s in surrogates])
         for structure, distance in zip(surrogates, strange_surrogates / np.maximum(sizes, 1), strict=True):
-            known_counts.append((structure.counts(elements), NOISE + STRANGENESS * float(distance)))
+            known_counts.append((structure.counts(elements), float(_sigma(distance))))
         precision = np.eye(len(elements)) / PRIOR**2
         for counts, sigma in known_counts:
             precision += _row(counts / counts.sum(), sigma)
@@ -203,7 +203,7 @@ class EnvironmentChoice:
         """`zero` with each of the candidates labelled, (n,)."""
         covariance = np.linalg.inv(self.precision)
         projected = self.compositions @ covariance
-        sigma = NOISE + STRANGENESS * self.strangeness
+        sigma = _sigma(self.strangeness)
         # Sherman-Morrison
         drop = (self.target @ projected.T) ** 2 / (sigma**2 + np.einsum("ne,ne->n", projected, self.compositions))
         return np.sqrt(np.maximum((self._variances(covariance)[:, None] - drop).mean(axis=0), 0.0))
@@ -235,9 +235,7 @@ class EnvironmentChoice:
 
     def take(self, row: int) -> None:
         """Count candidate `row` as labelled."""
-        self.precision = self.precision + _row(
-            self.compositions[row], NOISE + STRANGENESS * float(self.strangeness[row])
-        )
+        self.precision = self.precision + _row(self.compositions[row], float(_sigma(self.strangeness[row])))
         self.still = self.still & ~self.closes[row]
         self.nearest = np.minimum(self.nearest, self.reach[row])
 
@@ -425,6 +423,11 @@ def _reach(points: np.ndarray, offered: np.ndarray, owner: np.ndarray, n: int) -
         nearest = np.minimum.reduceat(_distances(offered[k : k + _BLOCK], points), first, axis=0)
         result[whose[first]] = np.minimum(result[whose[first]], nearest)
     return result
+
+
+def _sigma(distance: np.ndarray) -> np.ndarray:
+    """How well one energy per element describes a structure that is so far from the target, eV/atom."""
+    return NOISE + STRANGENESS * np.square(distance)
 
 
 def _row(composition: np.ndarray, sigma: float) -> np.ndarray:
