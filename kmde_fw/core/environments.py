@@ -4,8 +4,9 @@ An atom's environment is its row of symmetry functions. Three things are counted
 
 zero: how uncertain the target's energy zero is, eV/atom. One energy per element is fitted to compositions x (fractions)
     by Bayesian least squares: Var(x) = xᵀ (Σ c cᵀ/σ² + 1/PRIOR²)⁻¹ x, with a row c for each labelled structure and
-    σ = NOISE + STRANGENESS·d² for one whose atoms are d away from the target (energies grow so around a minimum). A cell that differs from the target in
-    nothing but composition fixes the zero; a strange crystal says little, however well its composition suits.
+    σ = NOISE + STRANGENESS·d² for one whose atoms are d away from the target (energies grow like this around a
+    minimum). A cell that differs from the target in nothing but composition fixes the zero; a strange crystal says
+    little, however well its composition suits.
 open: the values of symmetry functions by which target atoms leave the train range (`outliers`), each closed by a
     candidate that has an atom of that element at this value or at most OVERSHOOT ranges beyond: far beyond would widen
     the range without filling it.

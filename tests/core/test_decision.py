@@ -130,3 +130,21 @@ def test_too_many_failed_calculations_stop_the_campaign(accepted, broken, outsid
     if expected:
         assert f"{broken} of 6 reference calculations failed, more than max_failed_fraction" in decision.reason
         assert decide(cycles, Stop(max_surrogates=50, rule="budget"), fraction).stop
+
+
+@pytest.mark.parametrize(
+    ("outliers", "vicinities", "gain", "words"),
+    [
+        (0, [0.20, 0.18], 0.03, ""),  # labels still bring it nearer
+        (0, [0.20, 0.195], 0.03, "2.5 % nearer"),
+        (0, [0.20, 0.195], 0.01, ""),
+        (0, [0.20, 0.18], None, "no target atom is an outlier"),
+        (0, [0.20], 0.03, "no target atom is an outlier"),  # nothing to compare with
+        (1, [0.20, 0.20], 0.03, ""),
+    ],
+)
+def test_without_outliers_the_vicinity_decides(outliers, vicinities, gain, words):
+    history = [CycleSummary(k, k, outliers, 1.0, new_labels=1, vicinity=v) for k, v in enumerate(vicinities)]
+    decision = decide(history, Stop(vicinity_gain=gain))
+    assert decision.stop == bool(words)
+    assert words in decision.early

@@ -40,7 +40,8 @@ def known(train, target, surrogates=()) -> Known:
     return Known(train, list(surrogates), target, outliers, ELEMENTS, features)
 
 
-def choice(candidates, train, target, surrogates=(), near=Vicinity(displacement=0.1, strain=0.0)) -> EnvironmentChoice:
+def choice(candidates, train, target, surrogates=()) -> EnvironmentChoice:
+    near = Vicinity(displacement=0.1, strain=0.0)
     return EnvironmentChoice.of(candidates, known(train, target, surrogates), near, seed=0)
 
 
@@ -53,7 +54,8 @@ def test_a_promise_is_what_taking_the_candidate_brings():
     for row in range(len(candidates)):
         state = choice(candidates, TRAIN, TARGET)
         promise = state.promise(row)
-        assert promise.zero[0] == pytest.approx(state.zero) and promise.vicinity[0] == pytest.approx(state.vicinity)
+        assert promise.zero[0] == pytest.approx(state.zero)
+        assert promise.vicinity[0] == pytest.approx(state.vicinity)
         state.take(row)
         assert promise.zero[1] == pytest.approx(state.zero, rel=1e-8)
         assert promise.vicinity[1] == pytest.approx(state.vicinity, rel=1e-12)
@@ -148,14 +150,17 @@ def test_the_vicinity_is_as_large_as_asked_for_and_repeats():
     moved = [c.positions - target[0].positions @ np.linalg.solve(target[0].cell, c.cell) for c in copies]
     assert np.std(moved) == pytest.approx(0.05, rel=0.05)
     strains = np.array([np.linalg.solve(target[0].cell, c.cell) - np.eye(3) for c in copies])
-    assert np.abs(strains).max() <= 0.02 and np.allclose(strains, strains.transpose(0, 2, 1))
+    assert np.abs(strains).max() <= 0.02
+    assert np.allclose(strains, strains.transpose(0, 2, 1))
 
 
 def test_known_crystals_are_always_looked_at():
     bonds, unvaried = np.full(6000, 1.0), np.zeros(6000, dtype=bool)
     bonds[7], unvaried[[5, 7, 5999]] = 0.5, True
     rows = looked_at(bonds, unvaried, 0.85, [0, 1])
-    assert len(rows) == 4000 and {5, 5999} <= set(rows.tolist()) and 7 not in rows
+    assert len(rows) == 4000
+    assert {5, 5999} <= set(rows.tolist())
+    assert 7 not in rows
     assert rows.tolist() == sorted(set(rows.tolist()))
 
 
@@ -163,7 +168,8 @@ def test_the_preference_speaks_of_rows_of_the_columns():
     state = choice([crystal("Al", 1.25), crystal("Fe-Al", 1.3, -0.12)], TRAIN, TARGET)
     preference = EnvironmentPreference(state, np.array([3, 8]), 10)
     scores = preference.scores()
-    assert np.isneginf(scores[[0, 1, 2, 4, 5, 6, 7, 9]]).all() and np.isfinite(scores[[3, 8]]).all()
+    assert np.isneginf(scores[[0, 1, 2, 4, 5, 6, 7, 9]]).all()
+    assert np.isfinite(scores[[3, 8]]).all()
     assert "vicinity" in preference.reason(8)
     preference.take(8)
     assert preference.promises[8].vicinity[1] == pytest.approx(state.vicinity)

@@ -120,7 +120,15 @@ def test_blocks_of_outliers_add_up():
 
 
 def test_registry():
-    assert list(STRATEGIES) == ["key_motif", "gap_only", "outlier_only", "random", "farthest_point", "direct"]
+    assert list(STRATEGIES) == [
+        "key_motif",
+        "gap_only",
+        "outlier_only",
+        "environment",
+        "random",
+        "farthest_point",
+        "direct",
+    ]
     with pytest.raises(ConfigError, match=r"'key_motifs': did you mean 'key_motif'\?.*known: key_motif, gap_only"):
         find_strategy("key_motifs")
     with pytest.raises(ConfigError, match="unknown strategy"):

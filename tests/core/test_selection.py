@@ -10,7 +10,7 @@ from kmde_fw.core.duplicates import is_duplicate
 from kmde_fw.core.motifs import Motif
 from kmde_fw.core.prototypes import Family
 from kmde_fw.core.scoring import Columns, Scorer, score_candidates
-from kmde_fw.core.selection import select
+from kmde_fw.core.selection import Draw, select
 from kmde_fw.records import Structure
 from kmde_fw.units import covalent_radius
 
@@ -342,7 +342,7 @@ MOTIFS = [
 def test_an_order_given_from_outside_is_followed_inside_the_domain():
     columns = columns_of(np.zeros((5, 0)), bond=[1.0, 1.0, 0.5, 1.0, 1.0])
     draw = np.array([0.1, 3.0, 9.0, 2.0, 0.2])
-    selection, asked = choose(columns, [], 3, strategy="direct", draw=draw)
+    selection, asked = choose(columns, [], 3, preference=Draw(draw, "direct"))
     assert picked(selection) == [1, 3, 4]
     assert selection.picks[0].reason == "chosen by direct for slot 0"
     assert not asked
