@@ -344,7 +344,7 @@ def test_an_order_given_from_outside_is_followed_inside_the_domain():
     draw = np.array([0.1, 3.0, 9.0, 2.0, 0.2])
     selection, asked = choose(columns, [], 3, preference=Draw(draw, "direct"))
     assert picked(selection) == [1, 3, 4]
-    assert selection.picks[0].reason == "chosen by direct for slot 0"
+    assert selection.picks[0].reason == "the next one that direct draws"
     assert not asked
 
 
