@@ -64,10 +64,11 @@ def recover(launchpad: LaunchPad, campaign: str) -> list[str]:
     """Make READY again what fizzled, and what runs on a worker of this host whose process is gone. Returns names.
 
     A worker killed while FireWorks was writing its result may also leave the workflow locked, and fireworks of the next
-    cycle that belong to no workflow: both are cleared away first.
+    cycle that belong to no workflow, and children that were never told that a parent is done: all are mended first.
     """
     _unlock(launchpad, campaign)
     remove_orphans(launchpad, {"spec.kmde.campaign": campaign})
+    _refresh(launchpad, campaign)
     again = []
     query = {"spec.kmde.campaign": campaign, "state": {"$in": ["FIZZLED", "RUNNING", "RESERVED"]}}
     for document in list(launchpad.fireworks.find(query, {"fw_id": 1, "name": 1, "state": 1}).sort("fw_id")):
@@ -98,6 +99,19 @@ def _unlock(launchpad: LaunchPad, campaign: str) -> None:
             launchpad.workflows.update_many(query, {"$unset": {"locked": True}})
             return
         time.sleep(0.5)
+
+
+def _refresh(launchpad: LaunchPad, campaign: str) -> None:
+    """Tell workflows and children of fireworks that they are done, where a kill came between the two."""
+    query = {"spec.kmde.campaign": campaign, "state": "COMPLETED"}
+    done = {document["fw_id"] for document in launchpad.fireworks.find(query, {"fw_id": 1})}
+    for workflow in list(launchpad.workflows.find({"metadata.campaign": campaign}, {"fw_states": 1, "links": 1})):
+        late = [key for key, state in workflow["fw_states"].items() if state != "COMPLETED" and int(key) in done]
+        if late:
+            states = {f"fw_states.{key}": "COMPLETED" for key in late}
+            launchpad.workflows.update_one({"_id": workflow["_id"]}, {"$set": states})
+        for child in sorted({child for key in late for child in workflow["links"].get(key, [])}):
+            launchpad._refresh_wf(child)
 
 
 def _worker_is_gone(launchpad: LaunchPad, fw_id: int) -> bool:

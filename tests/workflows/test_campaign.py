@@ -367,6 +367,26 @@ def test_what_a_worker_killed_in_the_act_leaves_is_cleared_away(launchpad_file, 
     assert not late & {fw["fw_id"] for fw in fireworks.find()}, "the orphans are gone, others have taken their place"
 
 
+def test_children_that_were_never_told_of_their_parent_go_on(launchpad_file, store, tmp_path):
+    """Evaluate was written as done, and its worker killed before its workflow and Advance heard of it."""
+    file = write_campaign(tmp_path / "c", training={"seeds": [0], "max_closures": 3}, stop={"max_surrogates": 0})
+    words = ("kmde", "run", file, "-l", launchpad_file, "--directory", tmp_path / "run")
+    assert call(*words, cwd=tmp_path).returncode == 0
+    fireworks, workflows = store.database["fireworks"], store.database["workflows"]
+    steps = {fw["spec"]["kmde"]["step"]: fw["fw_id"] for fw in fireworks.find()}
+    states = {f"fw_states.{steps['Evaluate']}": "RUNNING"}
+    states |= {f"fw_states.{steps[step]}": "WAITING" for step in ("Advance", "Finish")}
+    workflows.update_one({"nodes": steps["Evaluate"]}, {"$set": {**states, "state": "RUNNING"}})
+    waiting = [steps["Advance"], steps["Finish"]]
+    fireworks.update_many({"fw_id": {"$in": waiting}}, {"$set": {"state": "WAITING", "launches": []}})
+    store.set_campaign_state("cu_au", "running", "")
+
+    again = call(*words, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert store.campaign("cu_au")["state"] == "finished"
+    assert {fw["state"] for fw in fireworks.find()} == {"COMPLETED"}
+
+
 def workers_of(directory: Path) -> list[str]:
     """Command lines of the workers that launch in a directory."""
     lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
