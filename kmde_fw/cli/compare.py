@@ -179,6 +179,7 @@ def _how_far(comparison: Comparison, finished: int, cycles: int, at_start: int, 
 def _report(store: Store, comparison: Comparison, spec: Path, folder: Path, console: Console) -> dict[str, Any]:
     """Write the files, show the table; everything as one dictionary."""
     from kmde_fw.report import comparison as report
+    from kmde_fw.report.comparison_page import comparison_page
     from kmde_fw.report.plots import write_plots
 
     rows = report.run_rows(store, comparison)
@@ -196,6 +197,7 @@ def _report(store: Store, comparison: Comparison, spec: Path, folder: Path, cons
         "categories.csv": report.as_csv(categories),
         "energies.csv": report.as_csv(energies),
         "README.md": text,
+        "report.html": comparison_page(comparison, summary, categories, states, notes),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -217,7 +217,9 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
+def cells(row: Mapping[str, Any]) -> list[str]:
+    """A row of the summary in words, in the order of `headings`."""
+
     def pair(mean: str, std: str, form: str) -> str:
         return "–" if row[mean] is None else f"{row[mean]:{form}} ± {row[std]:{form}}"
 
@@ -247,7 +249,8 @@ def _set_columns(row: Mapping[str, Any]) -> list[str]:
     return [name for name in row if name.endswith("_energy_rmse_mev_per_atom")]
 
 
-def _headings(row: Mapping[str, Any]) -> list[str]:
+def headings(row: Mapping[str, Any]) -> list[str]:
+    """What the columns of `cells` are; a row tells which further sets there are."""
     sets = [name.removesuffix("_energy_rmse_mev_per_atom") for name in _set_columns(row)]
     return [
         "strategy",
@@ -266,10 +269,10 @@ def _headings(row: Mapping[str, Any]) -> list[str]:
 def summary_table(summary: Sequence[Mapping[str, Any]], title: str) -> Table:
     """The means for people."""
     table = Table(title=title, title_justify="left", header_style="bold", pad_edge=False)
-    for k, heading in enumerate(_headings(summary[0]) if summary else ()):
+    for k, heading in enumerate(headings(summary[0]) if summary else ()):
         table.add_column(heading.replace(", ", "\n").replace(": ", "\n"), justify="left" if k == 0 else "right")
     for row in summary:
-        table.add_row(*_cells(row))
+        table.add_row(*cells(row))
     return table
 
 
@@ -289,7 +292,7 @@ def results_text(
         "",
     ]
     if summary:
-        lines += _markdown(_headings(summary[0]), [_cells(row) for row in summary])
+        lines += _markdown(headings(summary[0]), [cells(row) for row in summary])
     if categories:
         lines += [
             "",

@@ -30,18 +30,25 @@ def page(facts: Record) -> str:
         ("settings", "Settings and versions", _settings(facts)),
         ("words", "Words", _WORDS),
     ]
-    menu = "".join(f'<a href="#{key}">{title}</a>' for key, title, _ in sections)
-    body = "".join(f'<section id="{key}"><h2>{title}</h2>{html}</section>' for key, title, html in sections)
     verdict = "".join(f"<p>{escape(sentence)}</p>" for sentence in facts["verdict"])
     description = f"<p class='sub'>{escape(facts['description'])}</p>" if facts["description"] else ""
+    head = (
+        f'{description}<p class="sub">{escape(" ".join(facts["elements"]))} · {escape(facts["state"])} · submitted '
+        f"{escape(facts['submitted'][:16].replace('T', ' '))} UTC</p>"
+        f'<div class="verdict" id="verdict">{verdict}</div>{_headline(facts)}'
+    )
+    return document(facts["campaign"], head, sections)
+
+
+def document(title: str, head: str, sections: Sequence[tuple[str, str, str]]) -> str:
+    """The whole file: a title, what stands below it, and sections as (key, title, HTML) with links to them."""
+    menu = "".join(f'<a href="#{key}">{name}</a>' for key, name, _ in sections)
+    body = "".join(f'<section id="{key}"><h2>{name}</h2>{html}</section>' for key, name, html in sections)
     return (
         "<!doctype html>\n"
         '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, '
-        f'initial-scale=1"><title>{escape(facts["campaign"])}: kmde_fw report</title><style>{STYLE}</style></head>'
-        f"<body><header><h1>{escape(facts['campaign'])}</h1>{description}"
-        f'<p class="sub">{escape(" ".join(facts["elements"]))} · {escape(facts["state"])} · submitted '
-        f'{escape(facts["submitted"][:16].replace("T", " "))} UTC</p><div class="verdict" id="verdict">{verdict}</div>'
-        f"{_headline(facts)}<nav>{menu}</nav></header><main>{body}</main></body></html>\n"
+        f'initial-scale=1"><title>{escape(title)}: kmde_fw report</title><style>{STYLE}</style></head>'
+        f"<body><header><h1>{escape(title)}</h1>{head}<nav>{menu}</nav></header><main>{body}</main></body></html>\n"
     )
 
 
@@ -73,7 +80,7 @@ def _budget(facts: Record) -> str:
 
 def _cycles(facts: Record) -> str:
     cycles = facts["cycles"]
-    table = _table(
+    cycle_table = table(
         ["cycle", "N", "surrogate that came in", "outlier atoms", "coverage gap", "energy RMSE, meV/atom", "bias",
          "scatter", "force RMSE, eV/Å", "time"],
         [
@@ -91,7 +98,7 @@ def _cycles(facts: Record) -> str:
             ]
             for row in cycles
         ],
-        "rrlrrrrrrr",
+        "rrwrrrrrrr",
     )  # fmt: skip
     n = [row["n_surrogates"] for row in cycles]
     notes = [f"cycle {row['cycle']}: {'; '.join(row['surrogates']) or 'nothing came in'}" for row in cycles]
@@ -111,7 +118,9 @@ def _cycles(facts: Record) -> str:
             for series, key in ((energy, "energy_rmse"), (forces, "force_rmse")):
                 series.append(Series(f"{name}, RMSE", n, [row["evaluate"][name].get(key) for row in cycles], 3 + k % 3))
         charts.append(chart(energy, "surrogates N", "energy error, meV/atom", log=True, whole=True))
-        charts.append(chart(forces, "surrogates N", "force RMSE, eV/Å", whole=True))
+        errors = [value for series in forces for value in series.y if value]
+        apart = bool(errors) and max(errors) > 5 * min(errors)
+        charts.append(chart(forces, "surrogates N", "force RMSE, eV/Å", whole=True, log=apart))
     charts.append(
         chart([Series("gap", n, [r["gap"] for r in cycles], 2)], "surrogates N", "coverage gap", whole=True, zero=True)
     )
@@ -123,7 +132,7 @@ def _cycles(facts: Record) -> str:
     )
     decisions = "".join(f"<li>cycle {row['cycle']}: {escape(_decision(row))}</li>" for row in cycles)
     decided = f"<details><summary>what was decided after each cycle</summary><ul>{decisions}</ul></details>"
-    return f"{table}<div class='charts'>{''.join(charts)}</div>{note}{decided}"
+    return f"{cycle_table}<div class='charts'>{''.join(charts)}</div>{note}{decided}"
 
 
 def _decision(row: Record) -> str:
@@ -187,7 +196,7 @@ def _categories(facts: Record) -> str:
             rows.append([key.replace("_", " "), entry["atoms"], _force(old), _force(entry)])
     head = f"<h3>Force error by distance to the dopant ({escape(str(facts['dopant']))})</h3>"
     note = "<p class='note'>First neighbours are within 3.0 Å of a dopant atom, second neighbours within 5.0 Å.</p>"
-    return head + _table(["atoms", "number", "N = 0, eV/Å", "now, eV/Å"], rows, "lrrr") + note
+    return head + table(["atoms", "number", "N = 0, eV/Å", "now, eV/Å"], rows, "lrrr") + note
 
 
 def _force(entry: Record) -> str:
@@ -210,7 +219,7 @@ def _outside(facts: Record) -> str:
                 colour = "good" if not cell["after"] else "bad" if cell["after"] >= cell["before"] else "half"
                 row.append(f"<span class='cell {colour}'>{cell['before']} → {cell['after']}</span>")
         rows.append(row)
-    heat = _table(["target", "name", *elements], rows, "rl" + "r" * len(elements))
+    heat = table(["target", "name", *elements], rows, "rl" + "r" * len(elements))
     listed = []
     for o in facts["outliers"][:60]:
         worst = "<br>".join(escape(exceeded_words(e, o["element"])) for e in o["exceeds"][:2]) or escape(o["reason"])
@@ -227,7 +236,7 @@ def _outside(facts: Record) -> str:
         "<h3>Outlier atoms by structure and element, at first → now</h3>"
         + heat
         + "<h3>Each of them: what surrounds it, what it exceeds, what would bring it inside</h3>"
-        + _table(
+        + table(
             ["target", "atom", "neighbours", "outside the trained range", "what would help"],
             listed,
             "lllll",
@@ -258,9 +267,7 @@ def _cards(facts: Record) -> str:
         return "<p>None was picked.</p>"
     rows = [[escape(s["crystal"]), f"{s['n']:,}", f"{s['with_motifs']:,}", s["best"]] for s in facts["sources"]]
     headings = ["crystal", "candidates", "with a key motif", "cycles in which it had the best score"]
-    sources = (
-        f"<details><summary>what the candidates were made from</summary>{_table(headings, rows, 'lrrr')}</details>"
-    )
+    sources = f"<details><summary>what the candidates were made from</summary>{table(headings, rows, 'lrrr')}</details>"
     return '<div class="cards">' + "".join(_card(card) for card in facts["surrogates"]) + f"</div>{sources}"
 
 
@@ -363,7 +370,7 @@ def _failures(facts: Record) -> str:
     if not facts["failures"]:
         return "<p>Nothing: every pick was labelled, and no label was refused.</p>"
     rows = [[r["cycle"], r["kind"], escape(r["what"]), escape(r["reason"])] for r in facts["failures"]]
-    return _table(["cycle", "kind", "what", "why"], rows, "llll", stack=True)
+    return table(["cycle", "kind", "what", "why"], rows, "llll", stack=True)
 
 
 def _cost(facts: Record) -> str:
@@ -377,7 +384,7 @@ def _cost(facts: Record) -> str:
         f"<p>{cost['candidates']:,} candidates were looked at, {cost['labels']} were labelled: in terms of electrons "
         "cubed "
         f"that is the cost of {cost['train_cells']:.2g} cells of the train set. {reused} were there already from other "
-        "campaigns and were not computed again.</p>" + _table(["step", "wall time"], rows, "lr")
+        "campaigns and were not computed again.</p>" + table(["step", "wall time"], rows, "lr")
     )
 
 
@@ -393,9 +400,9 @@ def _settings(facts: Record) -> str:
     remarks = "".join(f"<p class='note'>{escape(remark)}</p>" for remark in facts["remarks"])
     return (
         f"<p>Level of theory: {escape(level)}.</p>{remarks}<h3>Set for this campaign</h3>"
-        + _table(["option", "value"], changed, "ll")
-        + f"<details><summary>all {len(every)} options</summary>{_table(['option', 'value'], every, 'll')}</details>"
-        + f"<details><summary>versions</summary>{_table(['package', 'version'], versions, 'll')}</details>"
+        + table(["option", "value"], changed, "ll")
+        + f"<details><summary>all {len(every)} options</summary>{table(['option', 'value'], every, 'll')}</details>"
+        + f"<details><summary>versions</summary>{table(['package', 'version'], versions, 'll')}</details>"
     )
 
 
@@ -419,9 +426,12 @@ _WORDS = (
 # below --------------------------------------------------------------------------------------------------------------
 
 
-def _table(headings: Sequence[str], rows: Iterable[Sequence[Any]], align: str, stack: bool = False) -> str:
-    """HTML in the cells is the caller's; it scrolls sideways where it does not fit, or stacks its cells on a phone."""
-    classes = ["num" if a == "r" else "" for a in align]
+def table(headings: Sequence[str], rows: Iterable[Sequence[Any]], align: str, stack: bool = False) -> str:
+    """HTML in the cells is the caller's; it scrolls sideways where it does not fit, or stacks its cells on a phone.
+
+    align: of each column, r (numbers, right), l (left) or w (left, and wide enough for a phrase).
+    """
+    classes = [{"r": "num", "w": "wide"}.get(a, "") for a in align]
     head = "".join(f'<th class="{c}">{escape(h)}</th>' for h, c in zip(headings, classes, strict=True))
     body = "".join(
         "<tr>"

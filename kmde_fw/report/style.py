@@ -51,7 +51,7 @@ overflow-wrap:anywhere}.words{max-width:80ch}.id{font:.85rem ui-monospace,monosp
 pre{font:.78rem/1.45 ui-monospace,monospace;white-space:pre-wrap;overflow-wrap:anywhere;background:var(--soft);
 padding:8px;border-radius:6px;max-height:420px;overflow-y:auto}summary{cursor:pointer;color:var(--k1);padding:.3em 0}
 @media (max-width:600px){body{font-size:15px}header,main{padding:10px 14px}h1{font-size:1.5rem}
-text{font-size:14px}.scroll td:not(.num){min-width:8em}.stack thead{display:none}.stack tr{display:block;
+text{font-size:14px}.scroll td.wide{min-width:8em}.stack thead{display:none}.stack tr{display:block;
 border-bottom:1px solid var(--line);padding:6px 0}.scroll .stack td{display:block;border:0;padding:1px 0;
 text-align:left}
 .stack td:before{content:attr(data-label)": ";color:var(--dim)}.tile b{font-size:1.05rem}

@@ -75,6 +75,17 @@ def test_a_comparison_from_start_to_tables_and_plots(launchpad_file, store, tmp_
     assert facts["remarks"] == []
     assert all(Path(tmp_path / file).stat().st_size > 0 for file in facts["files"])
 
+    page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    best = min((r for r in facts["summary"] if r["n_added"] == 1), key=lambda r: r["energy_rmse_mev_per_atom"])
+    assert (
+        f"The lowest energy RMSE has {best['strategy']}, {best['energy_rmse_mev_per_atom']:.2f} meV/atom at N = 1."
+        in page
+    )
+    for row in facts["campaigns"]:
+        assert row["campaign"] in page
+        assert row["reason"] in page
+    assert page.count('<div class="chart">') == 5
+
     summary = rows_of(tmp_path / "out/summary.csv")
     assert list(summary[0])[:8] == [
         "strategy", "n_added", "energy_rmse_mev_per_atom", "energy_rmse_std", "force_rmse_ev_per_ang",

@@ -1,0 +1,90 @@
+"""A comparison of strategies as one HTML file, like the report of a campaign."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from kmde_fw.comparison import Comparison
+from kmde_fw.report.comparison import cells, headings
+from kmde_fw.report.page import document, table
+from kmde_fw.report.svg import Series, chart
+
+Rows = Sequence[Mapping[str, Any]]
+
+#: what is drawn over N: column, what the axis says, whether on a logarithmic scale
+CURVES = (
+    ("energy_rmse_mev_per_atom", "energy RMSE, meV/atom", True),
+    ("energy_scatter_mev_per_atom", "energy scatter, meV/atom", True),
+    ("force_rmse_ev_per_ang", "force RMSE, eV/Å", False),
+    ("outliers", "outlier atoms", False),
+    ("cost_train_cells", "cost of the labels, train cells", False),
+)
+#: colours of the page that strategies take in turn
+COLOURS = 6
+
+
+def comparison_page(comparison: Comparison, summary: Rows, categories: Rows, states: Rows, notes: Sequence[str]) -> str:
+    """The page, from the rows of `report.comparison`; `states` say how each campaign ended, `notes` what to know."""
+    verdict = "".join(f"<p>{escape(sentence)}</p>" for sentence in comparison_verdict(comparison, summary))
+    seeds = ", ".join(map(str, comparison.seeds))
+    head = (
+        f'<p class="sub">{len(comparison.strategies)} strategies, seeds {escape(seeds)}</p>'
+        f'<div class="verdict" id="verdict">{verdict}</div>'
+        + "".join(f"<p class='note'>{escape(note)}</p>" for note in notes)
+    )
+    sections = [("curves", "By number of labels", _curves(comparison, summary))]
+    if summary:
+        titles = headings(summary[0])
+        rows = [[escape(cell) for cell in cells(row)] for row in summary]
+        sections.append(("means", "Means over the seeds", table(titles, rows, "w" + "r" * (len(titles) - 1))))
+    if categories:
+        titles = [name.replace("_force_rmse_ev_per_ang", "").replace("_", " ") for name in categories[0]]
+        rows = [[_cell(value) for value in row.values()] for row in categories]
+        text = "<p class='note'>Force RMSE (eV/Å) and number of atoms, at each strategy's last N.</p>"
+        body = text + table(titles, rows, "w" + "r" * (len(titles) - 1))
+        sections.append(("places", "Force errors by distance to the dopant", body))
+    rows = [
+        [escape(s["campaign"]), escape(s["state"]), "–" if s["n_added"] is None else s["n_added"], escape(s["reason"])]
+        for s in states
+    ]
+    body = table(["campaign", "state", "N", "why it ended"], rows, "llrw")
+    hint = "<p class='note'><code>kmde report CAMPAIGN -o report.html</code> tells the story of any one of them.</p>"
+    sections.append(("campaigns", "Its campaigns", body + hint))
+    return document(comparison.name, head, sections)
+
+
+def comparison_verdict(comparison: Comparison, summary: Rows) -> list[str]:
+    """Which strategy ended with the lowest errors and the fewest outliers, each at its last N."""
+    last = {row["strategy"]: row for row in summary}  # rows of a strategy are in the order of N
+    sentences = []
+    for key, what, form in (
+        ("energy_rmse_mev_per_atom", "The lowest energy RMSE has {}, {} meV/atom at N = {}.", ".2f"),
+        ("force_rmse_ev_per_ang", "The lowest force RMSE has {}, {} eV/Å at N = {}.", ".4f"),
+        ("outliers", "The fewest outlier atoms has {}, {} on average at N = {}.", ".1f"),
+    ):
+        known = [row for row in last.values() if row[key] is not None]
+        if known:
+            best = min(known, key=lambda row: row[key])
+            sentences.append(what.format(best["strategy"], format(best[key], form), best["n_added"]))
+    return sentences or [f"Nothing has been reached in comparison {comparison.name} yet."]
+
+
+def _curves(comparison: Comparison, summary: Rows) -> str:
+    charts = []
+    for key, label, log in CURVES:
+        series = []
+        for k, strategy in enumerate(comparison.strategies):
+            rows = [row for row in summary if row["strategy"] == strategy]
+            n = [row["n_added"] for row in rows]
+            notes = [f"{strategy}, N = {row['n_added']}: mean of {row['n_seeds']}" for row in rows]
+            series.append(Series(strategy, n, [row[key] for row in rows], (k + 1) % COLOURS, notes=notes))
+        charts.append(chart(series, "labels added, N", label, log=log, whole=True, zero=not log))
+    return f"<div class='charts'>{''.join(charts)}</div>"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4f}" if isinstance(value, float) else escape(str(value))
