@@ -56,18 +56,28 @@ def comparison_page(comparison: Comparison, summary: Rows, categories: Rows, sta
 
 
 def comparison_verdict(comparison: Comparison, summary: Rows) -> list[str]:
-    """Which strategy ended with the lowest errors and the fewest outliers, each at its last N."""
+    """Which strategy ended with the lowest errors and the fewest outliers, each at its last N, and which are as good.
+
+    As good: the mean is within the larger of the two standard deviations over the seeds.
+    """
     last = {row["strategy"]: row for row in summary}  # rows of a strategy are in the order of N
     sentences = []
-    for key, what, form in (
-        ("energy_rmse_mev_per_atom", "The lowest energy RMSE has {}, {} meV/atom at N = {}.", ".2f"),
-        ("force_rmse_ev_per_ang", "The lowest force RMSE has {}, {} eV/Å at N = {}.", ".4f"),
-        ("outliers", "The fewest outlier atoms has {}, {} on average at N = {}.", ".1f"),
+    for mean, std, what, unit, form in (
+        ("energy_rmse_mev_per_atom", "energy_rmse_std", "the lowest energy RMSE", " meV/atom", ".2f"),
+        ("force_rmse_ev_per_ang", "force_rmse_std", "the lowest force RMSE", " eV/Å", ".4f"),
+        ("outliers", "outliers_std", "the fewest outlier atoms", "", ".1f"),
     ):
-        known = [row for row in last.values() if row[key] is not None]
+        known = [row for row in last.values() if row[mean] is not None]
         if known:
-            best = min(known, key=lambda row: row[key])
-            sentences.append(what.format(best["strategy"], format(best[key], form), best["n_added"]))
+            best = min(known, key=lambda row: row[mean])
+            near = [
+                row["strategy"]
+                for row in known
+                if row is not best and row[mean] - best[mean] <= max(row[std], best[std])
+            ]
+            value = f"{best[mean]:{form}} ± {best[std]:{form}}{unit} at N = {best['n_added']}"
+            rest = f"; not told apart from it by these seeds: {', '.join(near)}" if near else ""
+            sentences.append(f"{best['strategy']} has {what}, {value}{rest}.")
     return sentences or [f"Nothing has been reached in comparison {comparison.name} yet."]
 
 

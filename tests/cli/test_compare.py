@@ -77,10 +77,8 @@ def test_a_comparison_from_start_to_tables_and_plots(launchpad_file, store, tmp_
 
     page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
     best = min((r for r in facts["summary"] if r["n_added"] == 1), key=lambda r: r["energy_rmse_mev_per_atom"])
-    assert (
-        f"The lowest energy RMSE has {best['strategy']}, {best['energy_rmse_mev_per_atom']:.2f} meV/atom at N = 1."
-        in page
-    )
+    value = f"{best['energy_rmse_mev_per_atom']:.2f} ± {best['energy_rmse_std']:.2f} meV/atom at N = 1"
+    assert f"{best['strategy']} has the lowest energy RMSE, {value}" in page
     for row in facts["campaigns"]:
         assert row["campaign"] in page
         assert row["reason"] in page
@@ -183,3 +181,21 @@ def test_mistakes_in_a_comparison_file(tmp_path, changes, expected):
 def test_no_comparison_file(tmp_path):
     with pytest.raises(ConfigError, match="cannot read comparison file"):
         load_comparison(tmp_path / "none.yaml")
+
+
+def test_the_page_says_which_strategies_are_not_told_apart():
+    from types import SimpleNamespace
+
+    from kmde_fw.report.comparison_page import comparison_verdict
+
+    def row(strategy: str, rmse: float | None, outliers: float) -> dict[str, Any]:
+        errors = {"energy_rmse_mev_per_atom": rmse, "energy_rmse_std": 0.5, "force_rmse_ev_per_ang": None}
+        return {"strategy": strategy, "n_added": 3, **errors, "force_rmse_std": None, "outliers": outliers,
+                "outliers_std": 0.0}  # fmt: skip
+
+    rows = [row("a", 2.0, 5.0), row("b", 1.6, 4.0), row("c", 4.0, 5.0)]
+    assert comparison_verdict(SimpleNamespace(name="x"), rows) == [
+        "b has the lowest energy RMSE, 1.60 ± 0.50 meV/atom at N = 3; not told apart from it by these seeds: a.",
+        "b has the fewest outlier atoms, 4.0 ± 0.0 at N = 3.",
+    ]
+    assert comparison_verdict(SimpleNamespace(name="x"), []) == ["Nothing has been reached in comparison x yet."]
