@@ -37,7 +37,7 @@ def test_why_tells_the_whole_story_of_a_pick(call, finished: Store):
     assert code == 0
     assert "campaign demo, cycle 1, slot 0: " in out
     assert f"rank      {pick['rank'] + 1} of 400 candidates" in out
-    assert "lattice constant" in out
+    assert "  recipe    p" in out, "a prototype or a parent"
     assert "because of" in out
     assert any(words in out for words in ("% above the train range", "of the train set"))
     assert "what it brought (with the 1 other picks of the cycle), before → after" in out

@@ -40,9 +40,10 @@ def test_what_another_campaign_shares_stays(copy: Store):
     cycles = copy.cycles("twin")
     plan = plan_removal(copy, "demo")
     assert ids(copy) == before, "a plan changes nothing"
-    assert plan.own["cycles"] == 3
+    assert plan.own["cycles"] == len(copy.cycles("demo"))
     assert plan.own["candidates"] == copy.count("candidates", {"campaign": "demo"}) > 0
-    assert plan.shared["models"] == 2, "cycle 0 has the same train set"
+    shared = {m for c in copy.cycles("demo") for m in c["models"]} & {m for c in cycles for m in c["models"]}
+    assert plan.shared["models"] == len(shared) >= 2, "cycle 0 has the same train set"
     remove(copy, plan)
     after = ids(copy)
     assert after["campaigns"] == {"twin"}
@@ -93,7 +94,7 @@ def test_rm_shows_asks_and_removes_fireworks_too(kmde, launchpad_file: Path, cop
     monkeypatch.setattr("typer.confirm", lambda *a, **k: False)
     code, out, _ = kmde("rm", "demo", "-l", launchpad_file)
     assert code == 1
-    assert f"{len(plan.models)} models that only it uses, 2 stay because other campaigns use them" in out
+    assert f"{len(plan.models)} models that only it uses, {plan.shared['models']} stay because other" in out
     assert copy.campaign("demo")
     code, out, _ = kmde("rm", "demo", "--yes", "--json", "-l", launchpad_file)
     assert code == 0
