@@ -117,6 +117,7 @@ def finished_launchpad(client: pymongo.MongoClient, mongo_uri: str, tmp_path_fac
         data |= {"name": campaign, "seed": seed, "network": {"hidden": [8]}}
         data["training"] = {"max_closures": 30, "seeds": [0, 1]}
         data["design"] |= {"candidates": 400, "picks_per_cycle": 2, "keep_columns": campaign == "demo"}
+        data["design"] |= {"strategy": "key_motif", "derive_parents": False}
         data["stop"]["max_surrogates"] = 4
         data["reference"]["domain"]["scale"] = [0.975, 1.03]
         (folder / f"{campaign}.yaml").write_text(yaml.safe_dump(data))

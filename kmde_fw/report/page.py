@@ -305,8 +305,8 @@ def _card(card: Record) -> str:
 
 def _why(card: Record) -> str:
     choice = card["choice"]
-    if not choice["motifs"]:
-        return choice["reason"]
+    if not choice["motifs"] or further_terms(choice):
+        return str(choice["reason"])  # chosen by other terms than its motifs
     best = ", ".join(motif_words(m) for m in choice["motifs"][:2])
     more = f" and {len(choice['motifs']) - 2} more" if len(choice["motifs"]) > 2 else ""
     return f"contains {best}{more}, missing around {len(choice['outliers'])} outlier atoms"

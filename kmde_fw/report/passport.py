@@ -73,7 +73,7 @@ def choice_lines(choice: Record) -> list[str]:
     lines += [f"  {key:9} {_plain(value)}" for key, value in further_terms(choice).items()]
     lines.append("  recipe    " + "; ".join(recipe_words(choice["recipe"])))
     if choice["motifs"]:
-        lines.append(f"  designed for {len(choice['motifs'])} key motifs of the cycle before:")
+        lines.append(f"  contains {len(choice['motifs'])} key motifs of the cycle before:")
         for motif in choice["motifs"][:SHOWN_ROWS]:
             lines.append(
                 f"    #{motif['rank'] + 1:<3} {motif_words(motif):28} score {motif['score']:<8.4g} "
@@ -82,7 +82,9 @@ def choice_lines(choice: Record) -> list[str]:
             )
         lines += _more(choice["motifs"])
     if choice["outliers"]:
-        lines.append(f"  because of {len(choice['outliers'])} outlier atoms of the target that have these motifs:")
+        lines.append(
+            f"  because of {len(choice['outliers'])} outlier atoms of the target, around which these are missing:"
+        )
         for atom in choice["outliers"][:SHOWN_ROWS]:
             lines += [f"    {line}" for line in outlier_lines(atom, most=2)]
         lines += _more(choice["outliers"])
@@ -105,14 +107,18 @@ def choice_lines(choice: Record) -> list[str]:
 
 def terms_words(choice: Record) -> str:
     """The score and its terms."""
-    if choice["energy_penalty"] is None:
-        energy = "energy penalty not asked for"
-    else:
-        energy = f"energy penalty {choice['energy_penalty']:.4g}"
-    return (
-        f"score     {choice['score']:.4g} = motifs per atom {choice['motif_score']:.4g} "
-        f"− distance penalty {choice['distance_penalty']:.4g} − {energy}"
-    )
+    asked = choice["energy_penalty"] is not None
+    energy = f"energy penalty {choice['energy_penalty']:.4g}" if asked else "energy penalty not asked for"
+    total = choice["motif_score"] - choice["distance_penalty"] - (choice["energy_penalty"] or 0.0)
+    terms = [
+        f"motifs per atom {choice['motif_score']:.4g}",
+        f"distance penalty {choice['distance_penalty']:.4g}",
+        energy,
+    ]
+    # T(2.4); other strategies have scores of their own, and the reason says by what they chose
+    if abs(total - choice["score"]) <= 1e-6 * max(1.0, abs(total)):
+        return f"score     {choice['score']:.4g} = {' − '.join(terms)}"
+    return f"score     {choice['score']:.4g} by its strategy; {', '.join(terms)}"
 
 
 def further_terms(choice: Record) -> dict[str, Any]:
@@ -140,8 +146,8 @@ def gain_lines(gain: Record) -> list[str]:
     lines = [f"  what it brought{others}, before → after:"]
     atoms, exceeded = gain["atoms"], gain["exceeded"]
     lines.append(
-        f"    outlier atoms {gain['outliers'][0]} → {gain['outliers'][1]}; of the {atoms['designed_for']} it was "
-        f"designed for, {atoms['cured']} are none any more"
+        f"    outlier atoms {gain['outliers'][0]} → {gain['outliers'][1]}; of the {atoms['designed_for']} with its "
+        f"motifs, {atoms['cured']} are none any more"
     )
     new = f", {exceeded['new']} new" if exceeded["new"] else ""
     lines.append(f"    symmetry functions out of range: {exceeded['closed']} of {exceeded['before']} closed{new}")
@@ -149,11 +155,21 @@ def gain_lines(gain: Record) -> list[str]:
     smaller = sum(motif["after"] < motif["before"] for motif in gain["motifs"])
     if gain["motifs"]:
         lines.append(f"    its motifs: {smaller} of {len(gain['motifs'])} are less missing than before")
+    for key, (before, after) in gain["realised"].items():
+        promised = ", ".join(f"{promise[key][1]:.4g}" for promise in gain["promised"] if key in promise)
+        said = f" (promised {promised})" if promised else ""
+        lines.append(f"    {MEASURES.get(key, key)} {before:.4g} → {after:.4g}{said}")
     for key, (before, after) in gain["metrics"].items():
         lines.append(f"    {METRICS.get(key, key)} {before:.4g} → {after:.4g}")
     return lines
 
 
+#: what the strategy `environment` promises and measures
+MEASURES = {
+    "zero": "uncertainty of the energy zero",
+    "open": "values outside the trained range",
+    "vicinity": "distance of the target's vicinity",
+}
 #: metrics of a target, with their units
 METRICS = {
     "energy_rmse": "energy RMSE, meV/atom,",

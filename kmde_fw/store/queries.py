@@ -428,7 +428,8 @@ def gain(store: Store, campaign: str, cycle: int, contained: list[Record], atoms
 
     contained: motifs of a pick; atoms: the outlier atoms that they come from. outliers, gap, metrics: [before, after];
     atoms: how many of `atoms` there were, and how many are no outliers any more; exceeded: the same of all symmetry
-    functions exceeded by any atom; motifs: the gap of each motif, before and after, at the middle of its range.
+    functions exceeded by any atom; promised, realised: by the strategy's own measures, where it has any; motifs: the
+    gap of each motif, before and after, at the middle of its range.
     """
     before, after = (store.get("cycles", cycle_key(campaign, c)) for c in (cycle - 1, cycle))
     if before is None or after is None:
@@ -448,6 +449,8 @@ def gain(store: Store, campaign: str, cycle: int, contained: list[Record], atoms
         "n_picks": len(store.selection(campaign, cycle)["slots"]),
         "outliers": [before["n_outliers"], after["n_outliers"]],
         "gap": [before["gap"], after["gap"]],
+        "promised": after.get("promised", []),
+        "realised": after.get("realised", {}),
         "metrics": {key: [m[key]["mean"] for m in metrics] for key in metrics[0] if key in metrics[1]},
         "atoms": {
             "designed_for": len(atoms),

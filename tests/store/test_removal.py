@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-import threading
-import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -111,18 +111,13 @@ def test_watch_shows_a_finished_campaign_and_ends(kmde, finished_launchpad: Path
     assert finished.campaign("demo")["reason"] in " ".join(out.split())
 
 
-def test_watch_follows_a_running_one_to_its_end(kmde, launchpad_file: Path, copy: Store):
+def test_watch_follows_a_running_one_to_its_end(kmde, launchpad_file: Path, copy: Store, monkeypatch):
     copy.set_campaign_state("demo", "running", "")
     copy.set_progress("demo/002/Train", 3, 10, "Train seed 0")
-
-    def finish() -> None:
-        time.sleep(1.0)
-        copy.set_campaign_state("demo", "finished", "all done")
-
-    thread = threading.Thread(target=finish)
-    thread.start()
+    # it ends while watch waits for its second look
+    clock = SimpleNamespace(sleep=lambda seconds: copy.set_campaign_state("demo", "finished", "all done"))
+    monkeypatch.setattr(importlib.import_module("kmde_fw.cli.watch"), "time", clock)
     code, out, _ = kmde("watch", "demo", "--interval", "0.2", "-l", launchpad_file)
-    thread.join()
     assert code == 0
     assert "cycle 2  Train seed 0: 3 of 10" in out
     assert "why it stopped: all done" in out
