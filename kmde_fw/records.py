@@ -66,6 +66,12 @@ class Structure:
         index = {element: k for k, element in enumerate(elements)}
         return np.array([index.get(s, -1) for s in self.species], dtype=np.int64)
 
+    def repeated(self, repeats: tuple[int, int, int]) -> Structure:
+        """A supercell; the atoms of the first cell come first, in their order."""
+        shifts = np.array([(i, j, k) for i in range(repeats[0]) for j in range(repeats[1]) for k in range(repeats[2])])
+        positions = (self.positions[None] + (shifts @ self.cell)[:, None]).reshape(-1, 3)
+        return Structure(self.species * len(shifts), self.cell * np.array(repeats)[:, None], positions, self.name)
+
     def to_document(self) -> dict[str, Any]:
         """As plain types for BSON and JSON."""
         return {

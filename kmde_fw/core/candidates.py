@@ -72,6 +72,7 @@ class Recipe:
             "crystal": self.family.crystal,
             "assignment": list(self.family.assignment),
             "parent": self.family.parent,
+            "cells": list(self.family.cells),
             "substitutions": [{"atom": atom, "element": element} for atom, element in self.family.substitutions],
             "scale": self.scale,
             "repeat": list(self.repeat),
@@ -89,13 +90,13 @@ class Recipe:
             tuple(document["assignment"]),
             document["parent"],
             tuple((int(one["atom"]), one["element"]) for one in document["substitutions"]),
+            _triple(document["cells"]),
         )
-        x, y, z = document["repeat"]
         return cls(
             index=int(document["index"]),
             family=family,
             scale=float(document["scale"]),
-            repeat=(int(x), int(y), int(z)),
+            repeat=_triple(document["repeat"]),
             strain_axes=document["strain_axes"],
             strain=float(document["strain"]),
             displacement=float(document["displacement"]),
@@ -109,6 +110,8 @@ class Recipe:
             text = f"{family.crystal} {'|'.join(family.assignment)} a={self.scale:.3f} Å"
         else:
             text = family.crystal
+            if family.cells != (1, 1, 1):
+                text += f", {'×'.join(map(str, family.cells))} cells"
             if family.substitutions:
                 text += f", {substitution_words(family.substitutions)}"
             if self.scale != 1:
@@ -122,6 +125,11 @@ class Recipe:
         if self.displacement:
             text += f", displaced by {self.displacement:.3f} Å"
         return text
+
+
+def _triple(values: Sequence[int]) -> tuple[int, int, int]:
+    x, y, z = map(int, values)
+    return x, y, z
 
 
 def build(recipe: Recipe, parents: Mapping[str, Structure]) -> Structure:
@@ -250,7 +258,7 @@ def _crystal(family: Family, parents: Mapping[str, Structure]) -> tuple[tuple[st
         raise InputError(
             f"the recipe needs the parent structure {family.parent} ({family.crystal}), which is not there"
         )
-    crystal = primitive_parent(parents[family.parent]).structure
+    crystal = primitive_parent(parents[family.parent]).structure.repeated(family.cells)
     species = list(crystal.species)
     for atom, element in family.substitutions:
         species[atom] = element

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache, lru_cache
 from itertools import product
+from math import prod
 
 import numpy as np
 
@@ -52,6 +53,8 @@ _FINGERPRINT_RADIUS = 2.5
 _FINGERPRINT_DECIMALS = 3
 #: atoms of a parent that symmetry maps onto each other within this many Å are equivalent; relaxed cells are this exact
 SYMMETRY_TOLERANCE = 0.01
+#: a primitive cell is repeated at most so often along a lattice vector
+MAX_CELLS = 4
 #: so many atoms of a parent are also replaced together, in MULTIPLE random choices of each number and element
 TOGETHER = (2, 3, 4)
 MULTIPLE = 16
@@ -86,14 +89,16 @@ class Family:
     """A crystal with elements on its sites; its size and distortion are still to be chosen.
 
     crystal: a name of config.PROTOTYPES, or what people call the parent. assignment: one element per orbit of a
-    prototype. parent: id of the structure that a parent family comes from; substitutions: (atom of its primitive
-    cell, new element) of each atom that is replaced, none for the parent as it is.
+    prototype. parent: id of the structure that a parent family comes from; cells: its primitive cell is repeated so
+    often along each lattice vector; substitutions: (atom of that cell, new element) of each atom that is replaced, none
+    for the parent as it is.
     """
 
     crystal: str
     assignment: tuple[str, ...] = ()
     parent: str | None = None
     substitutions: tuple[tuple[int, str], ...] = ()
+    cells: tuple[int, int, int] = (1, 1, 1)
 
 
 @cache
@@ -208,9 +213,10 @@ def parent_families(structure: Structure, elements: Sequence[str], max_atoms: in
     """A parent as it is, with each other element on each of its inequivalent sites, and on several atoms at once.
 
     The parent as it is comes first, then one atom at a time, then random choices of 2, 3 and 4 atoms that are not
-    neighbours; the choices depend on the parent and the element, nothing else. The cell is the primitive one. Raises
-    InputError, with the reason, for a parent that cannot be used: an element that is not among `elements`, or a
-    primitive cell of more than `max_atoms`.
+    neighbours; the choices depend on the parent and the element, nothing else. All this with the primitive cell, and
+    with the widest cell of at most `max_atoms` where that is another: dopants are dilute there. Raises InputError, with
+    the reason, for a parent that cannot be used: an element that is not among `elements`, or a primitive cell of more
+    than `max_atoms`.
     """
     foreign = sorted(set(structure.species) - set(elements))
     if foreign:
@@ -221,22 +227,41 @@ def parent_families(structure: Structure, elements: Sequence[str], max_atoms: in
             f"parent {_title(structure)} is not used: its primitive cell has {len(parent.structure)} atoms, "
             f"more than design.max_atoms = {max_atoms}"
         )
-    title, species = _title(structure), parent.structure.species
-    return (
-        Family(title, parent=structure.id),
-        *(
-            Family(title, parent=structure.id, substitutions=((site, element),))
-            for site in parent.sites
-            for element in elements
-            if element != species[site]
-        ),
-        *(
-            Family(title, parent=structure.id, substitutions=tuple((atom, element) for atom in atoms))
-            for element in elements
-            for k in TOGETHER
-            for atoms in _choices(parent.structure, element, k, structure.id)
-        ),
-    )
+    families = list(_doped(structure, parent, elements, (1, 1, 1)))
+    cells = widest_cells(parent.structure, max_atoms)
+    if cells != (1, 1, 1):
+        families += _doped(structure, parent, elements, cells)
+    return tuple(families)
+
+
+def _doped(
+    structure: Structure, parent: Parent, elements: Sequence[str], cells: tuple[int, int, int]
+) -> Iterator[Family]:
+    """The families of one cell of a parent."""
+    crystal = parent.structure.repeated(cells)
+    as_it_is = Family(_title(structure), parent=structure.id, cells=cells)
+    yield as_it_is
+    # the atoms of the first primitive cell come first in the repeated one
+    for site in parent.sites:
+        for element in elements:
+            if element != crystal.species[site]:
+                yield replace(as_it_is, substitutions=((site, element),))
+    for element in elements:
+        for k in TOGETHER:
+            for atoms in _choices(crystal, element, k, structure.id):
+                yield replace(as_it_is, substitutions=tuple((atom, element) for atom in atoms))
+
+
+def widest_cells(crystal: Structure, max_atoms: int) -> tuple[int, int, int]:
+    """How often to repeat a cell so that the distance between its opposite faces is largest, with the fewest atoms."""
+    widths = 1.0 / np.linalg.norm(np.linalg.inv(crystal.cell), axis=0)
+    best, widest = (1, 1, 1), float(widths.min())
+    some = range(1, MAX_CELLS + 1)
+    for cells in sorted(((x, y, z) for x in some for y in some for z in some), key=lambda c: (prod(c), c)):
+        width = float((widths * cells).min())
+        if len(crystal) * prod(cells) <= max_atoms and width > widest * (1 + 1e-6):
+            best, widest = cells, width
+    return best
 
 
 def _choices(crystal: Structure, element: str, k: int, key: str) -> list[tuple[int, ...]]:

@@ -131,9 +131,17 @@ class CampaignView:
         ids = [*self.document["train_labels"], *(s["label_id"] for s in self.surrogates() if s["label_id"])]
         return ids, self.store.get_labelled(ids)
 
-    def surrogates(self) -> list[dict[str, Any]]:
-        """Outcome documents of all picks up to and including this cycle, in the order of cycles and slots."""
-        return self.store.outcomes(self.name, self.cycle)
+    def surrogates(self, up_to: int | None = None) -> list[dict[str, Any]]:
+        """Outcome documents of all picks up to and including a cycle (default: this one), in order of cycle and slot.
+
+        Each is asked for by its own key: a list with one of them missing would be a train set with one of them missing.
+        """
+        outcomes: list[dict[str, Any]] = []
+        for cycle in range(1, (self.cycle if up_to is None else up_to) + 1):
+            accepted = sum(outcome["label_id"] is not None for outcome in outcomes)
+            slots = range(self.settings.picks_after(accepted))
+            outcomes += [self.required("outcomes", cycle, "label", slot) for slot in slots]
+        return outcomes
 
     def target(self) -> list[Structure]:
         """The target structures."""

@@ -157,7 +157,7 @@ def _candidate(ranked: Ranked, pool: CandidatePool, structure: Structure, counts
 
 def _labelled_before(view: CampaignView) -> tuple[list[Structure], list[Structure], list[Structure]]:
     """Surrogates of earlier cycles, the whole train set that they belong to, and structures whose label was refused."""
-    outcomes = view.store.outcomes(view.name, view.cycle - 1)
+    outcomes = view.surrogates(view.cycle - 1)
     surrogates = view.store.get_labelled([o["label_id"] for o in outcomes if o["label_id"]])
     initial = view.store.get_labelled(view.document["train_labels"])
     refused = view.store.get_structures([r["structure_id"] for o in outcomes for r in o["refused"]])

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from kmde_fw.config import AseReference, Element, NonNegative, Positive, PositiveInt, Section, did_you_mean
 from kmde_fw.errors import ConfigError
 from kmde_fw.records import Structure
-from kmde_fw.reference.doping import first_atom, inequivalent_sites, repeat, site_names, substitute
+from kmde_fw.reference.doping import first_atom, inequivalent_sites, site_names, substitute
 
 
 class Group(Section):
@@ -135,7 +135,7 @@ def plan(
 
 
 def _host_items(group: Group, name: str, prefix: str, crystal: Structure, host: Structure) -> list[Item]:
-    supercell = repeat(host, group.repeat)
+    supercell = host.repeated(group.repeat)
     sites = inequivalent_sites(crystal)
     all_sites = np.tile(sites, len(supercell) // len(sites))
     if group.dopant is None:
@@ -157,7 +157,7 @@ def _file_items(group: Group, items: Sequence[Item]) -> list[Item]:
     cells = int(np.prod(group.repeat))
     return [
         replace(
-            item, structure=repeat(item.structure, group.repeat), sites=np.tile(item.sites, cells), relax=group.relax
+            item, structure=item.structure.repeated(group.repeat), sites=np.tile(item.sites, cells), relax=group.relax
         )
         for item in items
     ]

@@ -47,14 +47,6 @@ def first_atom(sites: np.ndarray, site: int) -> int:
     return int(np.flatnonzero(sites == site)[0])
 
 
-def repeat(structure: Structure, repeats: tuple[int, int, int]) -> Structure:
-    """A supercell; the atoms of the first cell come first, in their order."""
-    shifts = np.array([(i, j, k) for i in range(repeats[0]) for j in range(repeats[1]) for k in range(repeats[2])])
-    positions = (structure.positions[None] + (shifts @ structure.cell)[:, None]).reshape(-1, 3)
-    cell = structure.cell * np.array(repeats)[:, None]
-    return Structure(structure.species * len(shifts), cell, positions, structure.name)
-
-
 def substitute(structure: Structure, atom: int, element: str) -> Structure:
     """The same structure with one atom replaced."""
     species = (*structure.species[:atom], element, *structure.species[atom + 1 :])

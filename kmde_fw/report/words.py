@@ -90,7 +90,7 @@ def recipe_words(recipe: Mapping[str, Any]) -> list[str]:
         lines.append(f"atoms displaced by {recipe['displacement']:.3f} Å (seed {recipe['seed']})")
     if tuple(recipe["repeat"]) != (1, 1, 1):
         lines.append(f"{'×'.join(map(str, recipe['repeat']))} cells")
-    known = ["index", "crystal", "assignment", "parent", "substitutions", "scale", "repeat"]
+    known = ["index", "crystal", "assignment", "parent", "cells", "substitutions", "scale", "repeat"]
     known += ["strain_axes", "strain", "displacement", "seed"]
     lines += [f"{key}: {value}" for key, value in recipe.items() if key not in known]
     return lines

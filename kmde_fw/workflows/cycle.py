@@ -115,7 +115,7 @@ class Finish(CycleTask):
 
 def _summary(view: CampaignView, cycle: int) -> CycleSummary:
     analysis = view.required("analyses", cycle)
-    outcomes = view.store.outcomes(view.name, cycle)
+    outcomes = view.surrogates(cycle)
     latest = [outcome for outcome in outcomes if outcome["cycle"] == cycle]
     return CycleSummary(
         cycle=cycle,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kmde_fw.config import PROTOTYPES
+from kmde_fw.core.candidates import Recipe, build
 from kmde_fw.core.prototypes import (
     Family,
     _shells,
@@ -14,6 +15,7 @@ from kmde_fw.core.prototypes import (
     primitive_parent,
     prototype,
     shortest_bond,
+    widest_cells,
 )
 from kmde_fw.errors import InputError
 from kmde_fw.neighbours import find_neighbours
@@ -193,7 +195,7 @@ def test_parent_is_reduced_and_substituted():
     fcc, l1_2 = cubic_cell(("Al",) * 4), cubic_cell(("Al", "Pt", "Pt", "Pt"))
     assert len(primitive_parent(fcc).structure) == 1
     assert primitive_parent(fcc).structure.volume == pytest.approx(16.0)
-    assert parent_families(fcc, ("Al", "Fe"), 60) == (
+    assert parent_families(fcc, ("Al", "Fe"), 1) == (
         Family("cube", parent=fcc.id),
         Family("cube", parent=fcc.id, substitutions=((0, "Fe"),)),
     )
@@ -202,6 +204,23 @@ def test_parent_is_reduced_and_substituted():
     # two sites, two other elements for each
     assert Counter(len(f.substitutions) for f in found[1:])[1] == 2 * 2
     assert len(primitive_parent(l1_2).sites) == 2
+
+
+def test_small_parents_are_also_doped_in_wide_cells():
+    l1_2 = cubic_cell(("Al", "Pt", "Pt", "Pt"))
+    crystal = primitive_parent(l1_2).structure
+    assert widest_cells(crystal, 60) == (2, 2, 2)
+    assert widest_cells(crystal, 4) == widest_cells(crystal, 31) == (1, 1, 1)
+    slab = Structure(("Al",), np.diag([3.0, 6.0, 12.0]), np.zeros((1, 3)))
+    assert widest_cells(slab, 8) == (4, 2, 1)
+    found = parent_families(l1_2, ("Al", "Pt"), 60)
+    wide = [family for family in found if family.cells == (2, 2, 2)]
+    assert [f.substitutions for f in wide[:1]] == [()]
+    assert {len(f.substitutions) for f in wide} == {0, 1, 2, 3, 4}
+    structure = build(Recipe(0, wide[1], 1.0), {l1_2.id: l1_2})
+    assert len(structure) == 32
+    assert Counter(structure.species) in ({"Al": 7, "Pt": 25}, {"Al": 9, "Pt": 23})
+    assert structure.volume == pytest.approx(8 * crystal.volume)
 
 
 def test_parent_of_the_thesis():
@@ -232,15 +251,15 @@ def test_parent_of_the_thesis():
 def test_several_atoms_at_once_where_they_fit():
     """L1_2 at a = 4 Å: neighbours are 2.8 Å apart, at 3.3 Å they are too close to be doped together."""
     wide = cubic_cell(("Al", "Pt", "Pt", "Pt"))
-    found = [f.substitutions for f in parent_families(wide, ("Al", "Pt"), 60) if len(f.substitutions) > 1]
+    found = [f.substitutions for f in parent_families(wide, ("Al", "Pt"), 4) if len(f.substitutions) > 1]
     crystal = primitive_parent(wide).structure
     platinum = [k for k, s in enumerate(crystal.species) if s == "Pt"]
     assert sorted(found) == sorted(
         tuple((k, "Al") for k in atoms) for n in (2, 3) for atoms in combinations(platinum, n)
     )
-    assert found == [f.substitutions for f in parent_families(wide, ("Al", "Pt"), 60) if len(f.substitutions) > 1]
+    assert found == [f.substitutions for f in parent_families(wide, ("Al", "Pt"), 4) if len(f.substitutions) > 1]
     tight = Structure(wide.species, 3.3 / 4 * wide.cell, 3.3 / 4 * wide.positions)
-    assert max(len(f.substitutions) for f in parent_families(tight, ("Al", "Pt"), 60)) == 1
+    assert max(len(f.substitutions) for f in parent_families(tight, ("Al", "Pt"), 4)) == 1
 
 
 def test_parents_that_cannot_be_used():

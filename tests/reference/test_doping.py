@@ -9,7 +9,7 @@ from ase.build import bulk
 
 from kmde_fw.inputs import read_structures
 from kmde_fw.records import Structure
-from kmde_fw.reference.doping import first_atom, inequivalent_sites, repeat, site_names, substitute
+from kmde_fw.reference.doping import first_atom, inequivalent_sites, site_names, substitute
 
 DATA = Path(__file__).parents[2] / "fw_specs/al_fe_pt"
 
@@ -25,7 +25,7 @@ def test_sites_of_l1_2():
     assert sites.tolist() == [0, 1, 1, 1]
     assert site_names(l1_2(), sites) == ["Au1", "Cu1"]
     # symmetry does not know the unit cell: a supercell has the sites of its primitive cell
-    assert inequivalent_sites(repeat(l1_2(), (2, 2, 2))).max() == 1
+    assert inequivalent_sites(l1_2().repeated((2, 2, 2))).max() == 1
 
 
 def test_crystal_file_has_the_twenty_sites_of_the_shipped_host_in_its_order():
@@ -44,7 +44,7 @@ def test_crystal_file_has_the_twenty_sites_of_the_shipped_host_in_its_order():
 def test_doped_cells_are_those_of_the_shipped_sets(name, repeats):
     host = ase.io.read(DATA / "host.extxyz")
     sites = host.arrays["site"]
-    supercell = repeat(Structure.from_atoms(host), repeats)
+    supercell = Structure.from_atoms(host).repeated(repeats)
     frames = ase.io.read(DATA / f"{name}.extxyz", index=":")
     assert len(frames) == 20
     for frame in frames:
@@ -59,7 +59,7 @@ def test_doped_cells_are_those_of_the_shipped_sets(name, repeats):
 
 
 def test_repeat_keeps_the_first_cell_first_and_density():
-    double = repeat(l1_2(), (1, 2, 3))
+    double = l1_2().repeated((1, 2, 3))
     assert len(double) == 24
     assert double.volume == pytest.approx(6 * l1_2().volume)
     np.testing.assert_array_equal(double.positions[:4], l1_2().positions)
