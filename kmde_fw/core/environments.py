@@ -56,8 +56,8 @@ MAX_COPIES = 20
 LOOKED_AT = 4000
 #: part of the train atoms whose distance from all others is not taken for usual
 USUAL = 0.001
-#: rows of one block of distances, to few and to many others
-_BLOCK, _SMALL_BLOCK = 20_000, 1000
+#: rows of one block of distances: these stay in the processor's cache
+_BLOCK = 256
 
 Features = Callable[[Sequence[Structure]], list[np.ndarray]]
 
@@ -390,9 +390,14 @@ def _sample(rows: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray
     return rows[np.sort(rng.choice(len(rows), most, replace=False))]
 
 
-def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Euclidean distances (len(a), len(b))."""
-    squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None, :] - 2.0 * a @ b.T
+def _squares(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Squared Euclidean distances (len(a), len(b)); rounding may leave them a little below 0."""
+    squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)
+    squares -= (2.0 * a) @ b.T
+    return squares
+
+
+def _root(squares: np.ndarray) -> np.ndarray:
     return np.sqrt(np.maximum(squares, 0.0))
 
 
@@ -400,19 +405,18 @@ def _nearest(points: np.ndarray, references: np.ndarray) -> np.ndarray:
     """Distance of each point to the nearest reference, (n,); FAR + 1 where there is none."""
     if not len(references):
         return np.full(len(points), FAR + 1.0)
-    size = _SMALL_BLOCK
-    blocks = [_distances(points[k : k + size], references).min(axis=1) for k in range(0, len(points), size)]
-    return np.concatenate([np.zeros(0), *blocks])
+    blocks = [_squares(points[k : k + _BLOCK], references).min(axis=1) for k in range(0, len(points), _BLOCK)]
+    return _root(np.concatenate([np.zeros(0), *blocks]))
 
 
 def _nearest_other(points: np.ndarray) -> np.ndarray:
     """Distance of each point to the nearest other one, (n,)."""
     result = np.empty(len(points))
-    for k in range(0, len(points), _SMALL_BLOCK):
-        block = _distances(points[k : k + _SMALL_BLOCK], points)
+    for k in range(0, len(points), _BLOCK):
+        block = _squares(points[k : k + _BLOCK], points)
         block[np.arange(len(block)), k + np.arange(len(block))] = np.inf
-        result[k : k + _SMALL_BLOCK] = block.min(axis=1)
-    return result
+        result[k : k + _BLOCK] = block.min(axis=1)
+    return _root(result)
 
 
 def _reach(points: np.ndarray, offered: np.ndarray, owner: np.ndarray, n: int) -> np.ndarray:
@@ -421,9 +425,9 @@ def _reach(points: np.ndarray, offered: np.ndarray, owner: np.ndarray, n: int) -
     for k in range(0, len(offered), _BLOCK):
         whose = owner[k : k + _BLOCK]
         first = np.flatnonzero(np.diff(whose, prepend=-1))
-        nearest = np.minimum.reduceat(_distances(offered[k : k + _BLOCK], points), first, axis=0)
+        nearest = np.minimum.reduceat(_squares(offered[k : k + _BLOCK], points), first, axis=0)
         result[whose[first]] = np.minimum(result[whose[first]], nearest)
-    return result
+    return _root(result)
 
 
 def _sigma(distance: np.ndarray) -> np.ndarray:
