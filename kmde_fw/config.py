@@ -388,7 +388,13 @@ THESIS: dict[str, Any] = {
         "lattice_scan": "constants",
         "constant_range": [2.5, 7.0],
     },
-    "stop": {"rule": "converged", "max_surrogates": 10, "zero_outliers": False, "plateau_cycles": None},
+    "stop": {
+        "rule": "converged",
+        "max_surrogates": 10,
+        "zero_outliers": False,
+        "vicinity_gain": None,
+        "plateau_cycles": None,
+    },
 }
 
 

@@ -42,16 +42,17 @@ reference:
 
 training:
   seeds: [0]                 # one model per seed, trained in parallel
-  max_closures: 1000         # evaluations of loss and gradient at most
+  max_closures: 500          # evaluations of loss and gradient at most
 
 design:
-  strategy: key_motif        # key_motif, gap_only, outlier_only, random
+  strategy: environment      # or key_motif, gap_only, outlier_only, random, farthest_point, direct
   picks_per_cycle: 1         # surrogates labelled in one cycle
   candidates: 20000          # candidates per cycle
 
 stop:
   max_surrogates: 10         # N, the budget of labels
-  zero_outliers: true        # stop as soon as no target atom is an outlier
+  zero_outliers: true        # stop when no target atom is an outlier
+  vicinity_gain: 0.03        # and labels bring what is near the target hardly nearer; null: at once
 
 seed: 0
 """

@@ -119,7 +119,7 @@ class EnvironmentChoice:
     With V environments of the vicinity, n candidates, E elements and K missing values: nearest (V,) distance of each
     to the train set; weights (V,) what it counts, sum 1; reach (n, V) distance to the candidate's nearest atom; still
     (K,) whether it is missing; closes (n, K); precision (E, E); target (T, E) compositions; compositions (n, E);
-    strangeness (n,).
+    strangeness (n,); stands_for: how many missing values one of the K stands for, they are a sample of them.
     """
 
     nearest: np.ndarray
@@ -131,6 +131,7 @@ class EnvironmentChoice:
     target: np.ndarray
     compositions: np.ndarray
     strangeness: np.ndarray
+    stands_for: float = 1.0
 
     @classmethod
     def of(cls, candidates: Sequence[Structure], known: Known, near: Vicinity, seed: int) -> EnvironmentChoice:
@@ -181,6 +182,7 @@ class EnvironmentChoice:
             target=np.array([s.counts(elements) / len(s) for s in target]),
             compositions=np.array([s.counts(elements) / len(s) for s in candidates]).reshape(n, len(elements)),
             strangeness=strange / np.array([len(s) for s in candidates]),
+            stands_for=_n_missing(known.outliers) / max(1, len(missing)),
         )
 
     # now -----------------------------------------------------------------------------------------------------------
@@ -189,6 +191,11 @@ class EnvironmentChoice:
     def zero(self) -> float:
         """Uncertainty of the target's energy zero, root mean square over its structures, eV/atom."""
         return float(np.sqrt(np.mean(self._variances(np.linalg.inv(self.precision)))))
+
+    @property
+    def open(self) -> int:
+        """Number of missing values."""
+        return round(self.stands_for * int(self.still.sum()))
 
     @property
     def vicinity(self) -> float:
@@ -229,7 +236,7 @@ class EnvironmentChoice:
         """What labelling candidate `row` would bring."""
         return Promise(
             zero=(self.zero, float(self.zeros_after()[row])),
-            open=(int(self.still.sum()), int((self.still & ~self.closes[row]).sum())),
+            open=(self.open, round(self.stands_for * int((self.still & ~self.closes[row]).sum()))),
             vicinity=(self.vicinity, float(self.weights @ np.minimum(self.nearest, self.reach[row]))),
             strangeness=float(self.strangeness[row]),
         )
@@ -325,7 +332,7 @@ def opinion(known: Known, near: Vicinity, seed: int) -> Opinion:
         far |= {atom for atom, distance in zip(atoms, distances, strict=True) if distance > limit}
     return Opinion(
         zero=choice.zero,
-        open=len(choice.still),
+        open=choice.open,
         vicinity=choice.vicinity,
         far=len(far),
         far_inside=len(far - outside),
@@ -437,6 +444,11 @@ def _sigma(distance: np.ndarray) -> np.ndarray:
 
 def _row(composition: np.ndarray, sigma: float) -> np.ndarray:
     return np.outer(composition, composition) / sigma**2
+
+
+def _n_missing(outliers: Sequence[OutlierAtom]) -> int:
+    """How many values are missing; an atom of an element without data counts as one."""
+    return sum(len(outlier.components) or 1 for outlier in outliers)
 
 
 def _missing(outliers: Sequence[OutlierAtom], seed: int) -> list[tuple[str, Exceeded | None]]:

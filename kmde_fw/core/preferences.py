@@ -11,10 +11,15 @@ from kmde_fw.core.baselines import BASELINES, structure_features
 from kmde_fw.core.candidates import CandidatePool
 from kmde_fw.core.environments import ENVIRONMENT, EnvironmentChoice, EnvironmentPreference, Known, looked_at
 from kmde_fw.core.scoring import Columns
-from kmde_fw.core.selection import Draw, Preference
+from kmde_fw.core.selection import RANDOM, Draw, Preference
 
 #: candidates of which a baseline sees the descriptors
 BASELINE_SAMPLE = 2000
+
+
+def scores_motifs(strategy: str) -> bool:
+    """Whether the score of a candidate is T(2.4): made of motifs and penalties."""
+    return strategy not in (RANDOM, ENVIRONMENT, *BASELINES)
 
 
 def preference_of(

@@ -12,7 +12,7 @@ from kmde_fw.core.candidates import CandidatePool
 from kmde_fw.core.composition import CompositionGap
 from kmde_fw.core.environments import EnvironmentPreference, Known
 from kmde_fw.core.motifs import Motif
-from kmde_fw.core.outliers import OutlierAtom
+from kmde_fw.core.outliers import OutlierAtom, feature_ranges, find_outliers
 from kmde_fw.core.preferences import preference_of
 from kmde_fw.core.scoring import Columns, count_motifs
 from kmde_fw.core.selection import Preference, Ranked, select
@@ -168,16 +168,27 @@ def _preference(
     view: CampaignView, columns: Columns, pool: CandidatePool, surrogates: list[Structure], train: list[Structure]
 ) -> Preference | None:
     """What the campaign's strategy chooses by, None: by scores of motifs."""
-    outliers = view.required("analyses", view.cycle - 1)["outliers"]
+    target = view.target()
     known = Known(
         initial=train[: len(train) - len(surrogates)],
         surrogates=surrogates,
-        target=view.target(),
-        outliers=[OutlierAtom.from_document(document) for document in outliers],
+        target=target,
+        outliers=outlier_atoms(view.required("analyses", view.cycle - 1), train, target, view),
         elements=view.elements,
         features=lambda structures: feature_list(structures, view),
     )
     return preference_of(view.settings, columns, pool, known, view.cycle)
+
+
+def outlier_atoms(
+    analysis: dict[str, Any], train: list[Structure], target: list[Structure], view: CampaignView
+) -> list[OutlierAtom]:
+    """All outlier atoms of the target; found again where the analysis lists only the first of very many."""
+    if len(analysis["outliers"]) == analysis["n_outliers"]:
+        return [OutlierAtom.from_document(document) for document in analysis["outliers"]]
+    ranges = feature_ranges([s.species for s in train], feature_list(train, view))
+    tolerance = view.settings.analysis.outlier_tolerance
+    return find_outliers(ranges, [s.species for s in target], feature_list(target, view), tolerance)
 
 
 def _covered(surrogates: list[Structure], motifs: list[Motif], view: CampaignView) -> np.ndarray:

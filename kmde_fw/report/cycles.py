@@ -7,6 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from kmde_fw.store import Store
+from kmde_fw.store.queries import promised_together
 
 #: heights of a curve in characters
 BARS = "▁▂▃▄▅▆▇█"
@@ -20,7 +21,10 @@ def cycle_rows(store: Store, campaign: str) -> list[dict[str, Any]]:
     Energies in meV/atom, forces in eV/Å, means over the cycle's models; None where the target has no labels.
     surrogates: those that came in with the cycle, in words; n_surrogates: all labelled so far; seconds: wall time since
     the cycle before; evaluate: the same errors for each further set; cost: of all surrogates, in train cells;
-    early_stop: why `stop.rule: converged` would end the campaign here.
+    opinion: what the train set leaves open, without any label (`core.environments.Opinion`; None: not measured
+    by that version); promised, realised: of its
+    measures, [before, after], by the picks of the cycle together, {} where nothing was; early_stop: why `stop.rule:
+    converged` would end the campaign here.
     """
     rows = []
     labelled = 0
@@ -36,6 +40,9 @@ def cycle_rows(store: Store, campaign: str) -> list[dict[str, Any]]:
                 "failed_labels": failed,
                 "n_outliers": cycle["n_outliers"],
                 "gap": cycle["gap"],
+                "opinion": cycle.get("opinion"),
+                "promised": promised_together(cycle.get("promised", [])),
+                "realised": cycle.get("realised", {}),
                 "energy_rmse": _mean(target, "energy_rmse"),
                 "energy_bias": _mean(target, "energy_bias"),
                 "energy_scatter": _mean(target, "energy_scatter"),

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from kmde_fw.core.preferences import scores_motifs
 from kmde_fw.report.cycles import duration
 from kmde_fw.report.passport import choice_lines, further_terms, label_lines
 from kmde_fw.report.style import STYLE
 from kmde_fw.report.svg import Series, chart, crystal
-from kmde_fw.report.words import exceeded_words, motif_words, neighbours_words, number, short
+from kmde_fw.report.words import exceeded_words, measures_words, motif_words, neighbours_words, number, short
 
 Record = Mapping[str, Any]
 
@@ -132,7 +133,39 @@ def _cycles(facts: Record) -> str:
     )
     decisions = "".join(f"<li>cycle {row['cycle']}: {escape(_decision(row))}</li>" for row in cycles)
     decided = f"<details><summary>what was decided after each cycle</summary><ul>{decisions}</ul></details>"
-    return f"{cycle_table}<div class='charts'>{''.join(charts)}</div>{note}{decided}"
+    return f"{cycle_table}<div class='charts'>{''.join(charts)}</div>{note}{_opinions(cycles)}{decided}"
+
+
+def _opinions(cycles: Sequence[Record]) -> str:
+    """What each cycle's train set leaves open by measures that need no label, and what the picks promised."""
+    if not any(row["opinion"] for row in cycles):
+        return ""
+    opinions = table(
+        ["cycle", "N", "energy zero known to, meV/atom", "missing values", "distance of the vicinity",
+         "atoms far from any train atom", "of these inside the range", "what the picks promised"],
+        [
+            [
+                row["cycle"],
+                row["n_surrogates"],
+                f"{1e3 * opinion['zero']:.3g}",
+                opinion["open"],
+                f"{opinion['vicinity']:.3f}",
+                opinion["far"],
+                opinion["far_inside"],
+                escape(measures_words(row["promised"])) if row["promised"] else "–",
+            ]
+            for row in cycles
+            if (opinion := row["opinion"])
+        ],
+        "rrrrrrrw",
+    )  # fmt: skip
+    note = (
+        "<p class='note'>The <b>missing values</b> are those by which outlier atoms leave the trained range. The "
+        "<b>vicinity</b> are the target's structures displaced and strained, as they are when a simulation moves them: "
+        "its mean distance from the nearest train atoms, in symmetry functions. The range test is blind to holes "
+        "inside the range: atoms <b>far</b> from any train atom are counted whether inside it or not.</p>"
+    )
+    return f"<h3>What the train set leaves open, without any label</h3>{opinions}{note}"
 
 
 def _decision(row: Record) -> str:
@@ -281,7 +314,11 @@ def _card(card: Record) -> str:
         ("why", _why(card)),
         ("rank", f"{choice['rank'] + 1} of {choice['n_candidates']}, score {choice['score']:.4g}"),
     ]
+    if "promise" in choice:
+        facts.append(("promised", measures_words(choice["promise"])))
     if gain:
+        if gain["realised"]:
+            facts.append(("the cycle brought", measures_words(gain["realised"])))
         facts.append(("outlier atoms", f"{gain['outliers'][0]} → {gain['outliers'][1]}"))
         if gain["metrics"]:
             before, after = gain["metrics"]["energy_rmse"]
@@ -305,8 +342,8 @@ def _card(card: Record) -> str:
 
 def _why(card: Record) -> str:
     choice = card["choice"]
-    if not choice["motifs"] or further_terms(choice):
-        return str(choice["reason"])  # chosen by other terms than its motifs
+    if not choice["motifs"] or not scores_motifs(choice["strategy"]):
+        return str(choice["reason"])
     best = ", ".join(motif_words(m) for m in choice["motifs"][:2])
     more = f" and {len(choice['motifs']) - 2} more" if len(choice["motifs"]) > 2 else ""
     return f"contains {best}{more}, missing around {len(choice['outliers'])} outlier atoms"

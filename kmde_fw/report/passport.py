@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kmde_fw.core.preferences import scores_motifs
 from kmde_fw.report.cycles import duration
 from kmde_fw.report.words import (
     TERMS,
     exceeded_words,
+    measures_words,
     motif_words,
     neighbours_words,
     number,
@@ -16,6 +18,7 @@ from kmde_fw.report.words import (
     recipe_words,
     short,
 )
+from kmde_fw.store.queries import promised_together
 
 Record = Mapping[str, Any]
 
@@ -37,6 +40,7 @@ _TOLD = {
         "description",
     ),
     *("formula", "n_atoms", "n_candidates", "motifs", "outliers", "above", "labelled", "reused", "refused", "gain"),
+    *("strategy", "promise"),
     *TERMS,
 }
 
@@ -70,10 +74,13 @@ def choice_lines(choice: Record) -> list[str]:
     lines = [f"campaign {choice['campaign']}, cycle {choice['cycle']}{slot}: {verdict}: {choice['reason']}"]
     lines.append(f"  rank      {choice['rank'] + 1} of {choice['n_candidates']} candidates")
     lines.append("  " + terms_words(choice))
+    if "promise" in choice:
+        lines.append("  promised  " + promise_words(choice["promise"]))
     lines += [f"  {key:9} {_plain(value)}" for key, value in further_terms(choice).items()]
     lines.append("  recipe    " + "; ".join(recipe_words(choice["recipe"])))
     if choice["motifs"]:
-        lines.append(f"  contains {len(choice['motifs'])} key motifs of the cycle before:")
+        verb = "designed for" if scores_motifs(choice["strategy"]) else "contains"
+        lines.append(f"  {verb} {len(choice['motifs'])} key motifs of the cycle before:")
         for motif in choice["motifs"][:SHOWN_ROWS]:
             lines.append(
                 f"    #{motif['rank'] + 1:<3} {motif_words(motif):28} score {motif['score']:<8.4g} "
@@ -82,9 +89,8 @@ def choice_lines(choice: Record) -> list[str]:
             )
         lines += _more(choice["motifs"])
     if choice["outliers"]:
-        lines.append(
-            f"  because of {len(choice['outliers'])} outlier atoms of the target, around which these are missing:"
-        )
+        verb = "because of" if scores_motifs(choice["strategy"]) else "found around"
+        lines.append(f"  {verb} {len(choice['outliers'])} outlier atoms of the target that have these motifs:")
         for atom in choice["outliers"][:SHOWN_ROWS]:
             lines += [f"    {line}" for line in outlier_lines(atom, most=2)]
         lines += _more(choice["outliers"])
@@ -106,19 +112,22 @@ def choice_lines(choice: Record) -> list[str]:
 
 
 def terms_words(choice: Record) -> str:
-    """The score and its terms."""
-    asked = choice["energy_penalty"] is not None
-    energy = f"energy penalty {choice['energy_penalty']:.4g}" if asked else "energy penalty not asked for"
-    total = choice["motif_score"] - choice["distance_penalty"] - (choice["energy_penalty"] or 0.0)
-    terms = [
-        f"motifs per atom {choice['motif_score']:.4g}",
-        f"distance penalty {choice['distance_penalty']:.4g}",
-        energy,
-    ]
-    # T(2.4); other strategies have scores of their own, and the reason says by what they chose
-    if abs(total - choice["score"]) <= 1e-6 * max(1.0, abs(total)):
-        return f"score     {choice['score']:.4g} = {' − '.join(terms)}"
-    return f"score     {choice['score']:.4g} by its strategy; {', '.join(terms)}"
+    """The score and its terms, where it is made of them."""
+    if not scores_motifs(choice["strategy"]):
+        return f"score     {choice['score']:.4g} by {choice['strategy']}, at the beginning of the cycle"
+    if choice["energy_penalty"] is None:
+        energy = "energy penalty not asked for"
+    else:
+        energy = f"energy penalty {choice['energy_penalty']:.4g}"
+    return (
+        f"score     {choice['score']:.4g} = motifs per atom {choice['motif_score']:.4g} "
+        f"− distance penalty {choice['distance_penalty']:.4g} − {energy}"
+    )
+
+
+def promise_words(promise: Record) -> str:
+    """What a pick was to bring, after the earlier picks of its cycle."""
+    return f"{measures_words(promise)}; its atoms are {promise['strangeness']:.2f} away from the target's"
 
 
 def further_terms(choice: Record) -> dict[str, Any]:
@@ -146,8 +155,8 @@ def gain_lines(gain: Record) -> list[str]:
     lines = [f"  what it brought{others}, before → after:"]
     atoms, exceeded = gain["atoms"], gain["exceeded"]
     lines.append(
-        f"    outlier atoms {gain['outliers'][0]} → {gain['outliers'][1]}; of the {atoms['designed_for']} with its "
-        f"motifs, {atoms['cured']} are none any more"
+        f"    outlier atoms {gain['outliers'][0]} → {gain['outliers'][1]}; of the {atoms['with_motifs']} with "
+        f"its motifs, {atoms['cured']} are none any more"
     )
     new = f", {exceeded['new']} new" if exceeded["new"] else ""
     lines.append(f"    symmetry functions out of range: {exceeded['closed']} of {exceeded['before']} closed{new}")
@@ -155,21 +164,15 @@ def gain_lines(gain: Record) -> list[str]:
     smaller = sum(motif["after"] < motif["before"] for motif in gain["motifs"])
     if gain["motifs"]:
         lines.append(f"    its motifs: {smaller} of {len(gain['motifs'])} are less missing than before")
-    for key, (before, after) in gain["realised"].items():
-        promised = ", ".join(f"{promise[key][1]:.4g}" for promise in gain["promised"] if key in promise)
-        said = f" (promised {promised})" if promised else ""
-        lines.append(f"    {MEASURES.get(key, key)} {before:.4g} → {after:.4g}{said}")
+    if gain["realised"]:
+        lines.append(f"    {measures_words(gain['realised'])}")
+    if gain["promised"]:
+        lines.append(f"    promised by the picks of the cycle: {measures_words(promised_together(gain['promised']))}")
     for key, (before, after) in gain["metrics"].items():
         lines.append(f"    {METRICS.get(key, key)} {before:.4g} → {after:.4g}")
     return lines
 
 
-#: what the strategy `environment` promises and measures
-MEASURES = {
-    "zero": "uncertainty of the energy zero",
-    "open": "values outside the trained range",
-    "vicinity": "distance of the target's vicinity",
-}
 #: metrics of a target, with their units
 METRICS = {
     "energy_rmse": "energy RMSE, meV/atom,",

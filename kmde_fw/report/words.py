@@ -96,6 +96,18 @@ def recipe_words(recipe: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def measures_words(measures: Mapping[str, Any]) -> str:
+    """Measures of strategy `environment` before and after, of a promise or of what came of it.
+
+    "energy zero known to 3094 → 12.1 meV/atom, missing values 40 → 12, vicinity 0.412 → 0.301".
+    """
+    zero, still, near = measures["zero"], measures["open"], measures["vicinity"]
+    return (
+        f"energy zero known to {1e3 * zero[0]:.3g} → {1e3 * zero[1]:.3g} meV/atom, missing values {still[0]} → "
+        f"{still[1]}, distance of the vicinity {near[0]:.3f} → {near[1]:.3f}"
+    )
+
+
 def number(value: Any) -> str:
     """A number for people, – for None."""
     if value is None:

@@ -381,7 +381,8 @@ def choice(store: Store, candidate: Record) -> Record:
     """Why a candidate was picked or not: its document, and what it was designed for, found in the cycle before.
 
     motifs: those it contains, with how many of each (`contains`); outliers: the outlier atoms that these motifs come
-    from, the one with most of them first; n_candidates; above: what ranked higher and was not taken, with reasons;
+    from, the one with most of them first; strategy: of the campaign, what the score is by; n_candidates; above: what
+    ranked higher and was not taken, with reasons;
     gain: what the cycle brought (None unless it was labelled and the cycle is closed), see `gain`.
     """
     campaign, cycle = candidate["campaign"], candidate["cycle"]
@@ -408,6 +409,7 @@ def choice(store: Store, candidate: Record) -> Record:
     higher = _best(store, campaign, cycle, candidate["rank"])
     return {
         **{key: value for key, value in _clean(candidate).items() if key != "motifs"},
+        "strategy": store.campaign(campaign)["config"]["design"]["strategy"],
         "n_candidates": store.selection(campaign, cycle)["n_candidates"],
         "motifs": contained,
         "outliers": sorted(atoms, key=lambda atom: -len(atom["motifs"])),
@@ -428,8 +430,9 @@ def gain(store: Store, campaign: str, cycle: int, contained: list[Record], atoms
 
     contained: motifs of a pick; atoms: the outlier atoms that they come from. outliers, gap, metrics: [before, after];
     atoms: how many of `atoms` there were, and how many are no outliers any more; exceeded: the same of all symmetry
-    functions exceeded by any atom; promised, realised: by the strategy's own measures, where it has any; motifs: the
-    gap of each motif, before and after, at the middle of its range.
+    functions exceeded by any atom; promised, realised: measures of strategy `environment` (zero, open, vicinity),
+    promised by each of its picks, realised as [before, after]; motifs: the gap of each motif, before and after, at the
+    middle of its range.
     """
     before, after = (store.get("cycles", cycle_key(campaign, c)) for c in (cycle - 1, cycle))
     if before is None or after is None:
@@ -453,7 +456,7 @@ def gain(store: Store, campaign: str, cycle: int, contained: list[Record], atoms
         "realised": after.get("realised", {}),
         "metrics": {key: [m[key]["mean"] for m in metrics] for key in metrics[0] if key in metrics[1]},
         "atoms": {
-            "designed_for": len(atoms),
+            "with_motifs": len(atoms),
             "cured": sum((atom["structure"], atom["atom"]) not in still for atom in atoms),
         },
         "exceeded": {
@@ -470,6 +473,13 @@ def gain(store: Store, campaign: str, cycle: int, contained: list[Record], atoms
             for motif in contained
         ],
     }
+
+
+def promised_together(promises: list[Record]) -> Record:
+    """What several picks of one cycle promised: each promise begins where the one before it ends."""
+    if not promises:
+        return {}
+    return {measure: [promises[0][measure][0], promises[-1][measure][1]] for measure in ("zero", "open", "vicinity")}
 
 
 def _gap_at(channel: Record, value: float) -> float:

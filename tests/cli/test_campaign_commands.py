@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from kmde_fw.cli import build_app, main
 from kmde_fw.cli.plan import plan_facts
-from kmde_fw.config import Campaign, load_campaign
+from kmde_fw.config import Campaign, load_campaign, parse_campaign
 from kmde_fw.store import Store
 from kmde_fw.workflows.prepare import prepare
 
@@ -65,7 +65,12 @@ def test_init_writes_a_campaign_file_and_never_overwrites_one(call, tmp_path):
     code, out, _ = call("init", file)
     assert code == 0
     assert "kmde validate" in out
-    assert load_campaign(file).reference.calculator == "emt"
+    campaign = load_campaign(file)
+    assert campaign.reference.calculator == "emt"
+    least = {key: yaml.safe_load(file.read_text())[key] for key in ("name", "train", "target", "reference")}
+    default = parse_campaign(least)
+    for section in ("training", "design", "stop", "seed"):
+        assert getattr(campaign, section) == getattr(default, section), "what it shows is what is so without it"
     file.write_text("mine")
     code, _, err = call("init", file)
     assert code == 1
@@ -106,11 +111,46 @@ def test_plan_equals_what_the_first_cycle_finds(call, folder):
     # cycle 0: Train, Analyse, Evaluate, Advance; three more with two shards, Select, Label; and Finish
     assert facts["fireworks_at_most"] == 4 + 3 * 8 + 1
     assert facts["cost"]["trainings"] == 4
-    assert facts["first_picks"][0]["score"] >= facts["first_picks"][1]["score"] > 0
     code, out, _ = call("plan", file)
     assert code == 0
     assert "192 target atoms" in out
     assert "parent of the target: Au3Cu" in out
+
+
+@pytest.mark.parametrize(
+    ("strategy", "reason"),
+    [
+        ("environment", "vicinity"),
+        ("key_motif", "the best score for slot"),
+        ("farthest_point", "the next one that farthest_point draws"),
+        ("direct", "the next one that direct draws"),
+        ("random", "the next one that random draws"),
+    ],
+)
+def test_plan_says_why_the_first_picks_are_picked(call, folder, strategy, reason):
+    file = edit(folder, design={"candidates": 200, "strategy": strategy})
+    out = " ".join(call("plan", file)[1].split())
+    picks = json.loads(call("plan", file, "--json")[1])["first_picks"]
+    assert len(picks) == 5
+    for k, pick in enumerate(picks, start=1):
+        assert reason in pick["reason"]
+        assert f"pick {k} {pick['formula']}: {pick['description']}: {pick['reason']}" in out
+    if strategy == "key_motif":
+        assert picks[0]["score"] >= picks[1]["score"] > 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"vicinity": {"displacement": 0.2}},
+        {"vicinity": {"strain": 0.1}},
+        {"design": {"candidates": 200, "derive_parents": False}},
+    ],
+)
+def test_options_of_the_choice_change_what_would_be_picked(folder, changes):
+    plain = plan_facts(prepare(edit(folder, design={"candidates": 200})))["first_picks"]
+    changed = plan_facts(prepare(edit(folder, **changes)))["first_picks"]
+    assert [(p["description"], p["reason"]) for p in changed] != [(p["description"], p["reason"]) for p in plain]
 
 
 def test_plan_needs_no_target_labels(folder):

@@ -51,6 +51,55 @@ def test_why_tells_the_whole_story_of_a_pick(call, finished: Store):
     assert record["structure"]["_id"] == pick["structure_id"]
 
 
+def test_why_tells_what_a_pick_promised_and_what_came_of_it(call, finished: Store):
+    from kmde_fw.report.passport import choice_lines
+
+    pick = queries.surrogates(finished, "demo")[0]
+    out = call("why", pick["structure_id"][:8])[1]
+    before, after = (finished.get("analyses", f"demo/00{k}")["opinion"] for k in (0, 1))
+    realised = (
+        f"    energy zero known to {1e3 * before['zero']:.3g} → {1e3 * after['zero']:.3g} meV/atom, missing values "
+        f"{before['open']} → {after['open']}, distance of the vicinity {before['vicinity']:.3f} → "
+        f"{after['vicinity']:.3f}"
+    )
+    assert f"{realised}\n" in out
+    assert "promised" not in out, "this campaign chooses by motifs"
+    choice = queries.passport(finished, pick["structure_id"])["chosen"][0]
+    first = {"zero": [0.5, 0.01], "open": [40, 30], "vicinity": [0.4, 0.3], "strangeness": 1.25}
+    second = {"zero": [0.01, 0.009], "open": [30, 10], "vicinity": [0.3, 0.25], "strangeness": 0.5}
+    choice |= {"strategy": "environment", "score": 0.75, "promise": first}
+    choice["gain"] |= {"promised": [first, second]}
+    lines = choice_lines(choice)
+    assert "  score     0.75 by environment, at the beginning of the cycle" in lines
+    assert (
+        "  promised  energy zero known to 500 → 10 meV/atom, missing values 40 → 30, distance of the vicinity 0.400 → "
+        "0.300; its atoms are 1.25 away from the target's"
+    ) in lines
+    at = lines.index(realised)
+    assert lines[at + 1] == (
+        "    promised by the picks of the cycle: energy zero known to 500 → 9 meV/atom, missing values 40 → 10, distance "
+        "of the vicinity 0.400 → 0.250"
+    )
+
+
+def test_status_has_what_each_train_set_leaves_open(call, finished: Store):
+    rows = json.loads(call("status", "demo", "--json")[1])["cycles"]
+    assert [row["opinion"] for row in rows] == [cycle["opinion"] for cycle in finished.cycles("demo")]
+    assert set(rows[0]["opinion"]) == {"zero", "open", "vicinity", "far", "far_inside", "near_outside"}
+    assert rows[0]["promised"] == rows[0]["realised"] == {}
+    assert rows[1]["realised"]["open"] == [rows[0]["opinion"]["open"], rows[1]["opinion"]["open"]]
+
+
+def test_the_score_of_motifs_is_shown_in_its_terms():
+    from kmde_fw.report.passport import terms_words
+
+    choice = {"score": 1.5, "motif_score": 2.0, "distance_penalty": 0.25, "energy_penalty": 0.25}
+    assert terms_words({**choice, "strategy": "key_motif"}) == (
+        "score     1.5 = motifs per atom 2 − distance penalty 0.25 − energy penalty 0.25"
+    )
+    assert terms_words({**choice, "strategy": "random"}).endswith("1.5 by random, at the beginning of the cycle")
+
+
 def test_terms_of_other_strategies_are_printed_by_their_own_names(finished: Store):
     from kmde_fw.report.passport import choice_lines
 

@@ -79,6 +79,17 @@ def test_missing_values_are_closed_by_an_atom_at_or_little_beyond_them():
     assert state.closes.sum(axis=1).tolist() == [0, 1, 1, 0, 1, 0, 0]
 
 
+def test_a_sample_of_very_many_missing_values_stands_for_all(monkeypatch):
+    target = [crystal("-".join(["Al"] * 40), *np.linspace(1.1, 1.3, 40))]
+    every = choice([crystal("Al", 1.2)], TRAIN, target)
+    assert every.promise(0).open == (40, 40 - every.closes.sum())
+    monkeypatch.setattr("kmde_fw.core.environments.MISSING_SAMPLE", 10)
+    some = choice([crystal("Al", 1.2)], TRAIN, target)
+    assert len(some.still) == 10
+    assert some.promise(0).open == (40, 40 - 4 * some.closes.sum())
+    assert opinion(known(TRAIN, target), Vicinity(displacement=0.1, strain=0.0), 0).open == 40
+
+
 def test_an_element_without_data_is_one_missing_value_for_each_atom():
     state = choice([crystal("Al", 0.1), crystal("Fe", 7.0)], [crystal("Al-Al", 0.0, 1.0)], [crystal("Al-Fe", 0.5, 1.0)])
     assert state.closes.tolist() == [[False], [True]]

@@ -17,6 +17,7 @@ from kmde_fw.errors import StoreError
 from kmde_fw.report.facts import report_facts, verdict
 from kmde_fw.report.page import cure, page
 from kmde_fw.report.svg import Series, chart, crystal
+from kmde_fw.report.words import measures_words
 from kmde_fw.store import Store, queries
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -59,6 +60,18 @@ def test_every_number_of_the_cycles_is_the_databases(finished: Store, facts: dic
         assert row in text
     first, last = finished.cycles("demo")[0], finished.cycles("demo")[-1]
     assert f"outlier atoms {first['n_outliers']} → {last['n_outliers']}" in text
+
+
+def test_what_each_train_set_leaves_open_and_what_was_promised(finished: Store, facts: dict):
+    text = text_of(page(facts))
+    for cycle in finished.cycles("demo"):
+        opinion = cycle["opinion"]
+        promised = queries.promised_together(cycle["promised"])
+        row = (
+            f"{1e3 * opinion['zero']:.3g} {opinion['open']} {opinion['vicinity']:.3f} {opinion['far']} "
+            f"{opinion['far_inside']} {measures_words(promised) if promised else '–'}"
+        )
+        assert row in text
 
 
 def test_the_verdict_is_three_sentences_that_the_documents_bear_out(finished: Store, facts: dict):

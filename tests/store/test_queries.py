@@ -137,7 +137,7 @@ def test_the_gain_is_what_the_analyses_say(finished: Store):
         assert motif["after"] == pytest.approx(channel.difference()[middle])
     atoms = [{(o["structure"], o["atom"]) for o in finished.get("analyses", f"demo/00{c}")["outliers"]} for c in (0, 1)]
     designed = {(o["structure"], o["atom"]) for o in choice["outliers"]}
-    assert gain["atoms"] == {"designed_for": len(designed), "cured": len(designed - atoms[1])}
+    assert gain["atoms"] == {"with_motifs": len(designed), "cured": len(designed - atoms[1])}
 
 
 def test_passports_of_what_was_given_and_of_what_was_never_picked(finished: Store):

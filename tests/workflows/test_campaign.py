@@ -17,11 +17,15 @@ from typing import Any
 import pytest
 import yaml
 
+from kmde_fw.cli.work import launch_all
+from kmde_fw.firetasks.base import CampaignView
+from kmde_fw.firetasks.select import outlier_atoms
 from kmde_fw.hdnnp.model_file import from_bytes
 from kmde_fw.store import COLLECTIONS, Store, read_launchpad
 from kmde_fw.workflows.cycle import may_spawn
 from kmde_fw.workflows.launchpad import ensure_initialised, open_launchpad
-from kmde_fw.workflows.start import workflow_yaml
+from kmde_fw.workflows.prepare import prepare
+from kmde_fw.workflows.start import submit, workflow_yaml
 
 CU_AU = Path(__file__).parent.parent.parent / "fw_specs" / "cu_au"
 BIN = Path(sys.executable).parent
@@ -155,7 +159,7 @@ def test_errors_of_further_sets_by_category_and_the_cost_of_labels(by_hand):
 
 
 def test_a_surrogate_leads_back_to_outlier_atoms(by_hand):
-    """Label -> pick -> recipe and terms of its score -> motifs -> outlier atoms -> what these exceed."""
+    """Label -> pick -> recipe, reason and promise -> motifs -> outlier atoms -> what these exceed."""
     _, store = by_hand
     outcome = store.outcomes("cu_au", 1)[0]
     label = store.get("labels", outcome["label_id"])
@@ -163,7 +167,9 @@ def test_a_surrogate_leads_back_to_outlier_atoms(by_hand):
     assert label["level"]["calculator"] == "ase.calculators.emt.EMT"
     pick = store.get("selections", "cu_au/001")["slots"][0][0]
     assert pick["structure_id"] == label["structure_id"]
-    assert pick["score"] == pytest.approx(pick["motif_score"] - pick["distance_penalty"] - pick["energy_penalty"])
+    assert pick["energy_penalty"] is None, "the score of `environment` has no terms"
+    assert set(pick["promise"]) == {"zero", "open", "vicinity", "strangeness"}
+    assert pick["reason"].endswith("% nearer")
     (candidate,) = store.find("candidates", {"campaign": "cu_au", "cycle": 1, "structure_id": label["structure_id"]})
     assert candidate["outcome"] == "picked"
     assert candidate["recipe"]["crystal"] in candidate["description"]
@@ -172,6 +178,49 @@ def test_a_surrogate_leads_back_to_outlier_atoms(by_hand):
     assert best["rank"] == 0
     assert best["atoms"]
     assert {tuple(atom) for atom in best["atoms"]} <= atoms
+
+
+def test_picks_promise_and_cycles_say_what_was_realised(by_hand):
+    """What a cycle's labels really brought is measured anew by the next analysis, by the same measures."""
+    _, store = by_hand
+    cycles = store.cycles("cu_au")
+    opinions = [store.get("analyses", cycle["_id"])["opinion"] for cycle in cycles]
+    assert [cycle["opinion"] for cycle in cycles] == opinions
+    assert (cycles[0]["promised"], cycles[0]["realised"]) == ([], {})
+    for k in (1, 2):
+        (slot,) = store.get("selections", cycles[k]["_id"])["slots"]
+        assert cycles[k]["promised"] == [slot[0]["promise"]]
+        assert all("promise" not in reserve for reserve in slot[1:])
+        for measure in ("zero", "open", "vicinity"):
+            assert cycles[k]["realised"][measure] == [opinions[k - 1][measure], opinions[k][measure]]
+            assert slot[0]["promise"][measure][0] == pytest.approx(opinions[k - 1][measure])
+        # the pick was labelled: the train set is nearer to the target's vicinity, by what was promised
+        assert cycles[k]["realised"]["vicinity"][1] == pytest.approx(slot[0]["promise"]["vicinity"][1])
+        assert cycles[k]["realised"]["zero"][1] == pytest.approx(slot[0]["promise"]["zero"][1])
+
+
+def test_outlier_atoms_that_are_not_listed_are_found_again(by_hand):
+    _, store = by_hand
+    analysis = store.get("analyses", "cu_au/000")
+    with CampaignView(store, "cu_au", 0, "test") as view:
+        train, target = [labelled.structure for labelled in view.train_set()[1]], view.target()
+        listed = outlier_atoms(analysis, train, target, view)
+        assert len(listed) == analysis["n_outliers"] > 5
+        assert outlier_atoms({**analysis, "outliers": analysis["outliers"][:5]}, train, target, view) == listed
+
+
+def test_the_score_of_key_motif_is_made_of_its_terms(launchpad_file, store, tmp_path):
+    ended = run_campaign(
+        tmp_path, launchpad_file, "by_motifs", stop={"max_surrogates": 1}, design={"strategy": "key_motif"}
+    )
+    assert ended.returncode == 0, ended.stderr
+    (slot,) = store.get("selections", "by_motifs/001")["slots"]
+    pick = slot[0]
+    assert pick["score"] == pytest.approx(pick["motif_score"] - pick["distance_penalty"] - pick["energy_penalty"])
+    assert "promise" not in pick
+    last = store.cycles("by_motifs")[-1]
+    assert last["promised"] == []
+    assert last["realised"]["vicinity"][1] < last["realised"]["vicinity"][0], "measured whatever the strategy"
 
 
 def test_the_last_model_comes_out_as_a_file(by_hand):
@@ -302,6 +351,36 @@ def test_a_random_campaign_runs(launchpad_file, store, tmp_path):
     assert ended.returncode == 0, ended.stderr
     assert store.cycles("dice")[-1]["n_surrogates"] == 1
     assert store.motifs("dice", 0) == []
+
+
+def test_without_outliers_a_campaign_goes_on_as_long_as_labels_bring_the_vicinity_nearer(
+    launchpad_file, store, tmp_path
+):
+    """The target is a perfect crystal, a parent of the candidates: one label, and no atom is an outlier any more."""
+    pad = open_launchpad(read_launchpad(launchpad_file))
+    for name, gain in (("patient", 0.0), ("content", 0.9)):
+        file = write_campaign(
+            tmp_path / name,
+            name=name,
+            training={"seeds": [0], "max_closures": 3},
+            target=["cuau.cif"],
+            evaluate={},
+            design={"candidates": 200, "prototypes": ["L1_0"]},
+            stop={"max_surrogates": 2, "vicinity_gain": gain},
+        )
+        submit(pad, prepare(file))
+        launch_all(pad, [name], tmp_path)
+    pad.connection.close()
+    patient, content = store.cycles("patient"), store.cycles("content")
+    assert content[1]["opinion"] == patient[1]["opinion"]
+    assert patient[0]["n_outliers"] > 0
+    assert patient[1]["n_outliers"] == 0
+    before, after = patient[1]["realised"]["vicinity"]
+    assert 0 < 1 - after / before < 0.9
+    assert [cycle["n_surrogates"] for cycle in content] == [0, 1]
+    assert content[1]["reason"].startswith("no target atom is an outlier any more")
+    assert f"only {100 * (1 - after / before):.1f} % nearer" in content[1]["reason"]
+    assert [cycle["n_surrogates"] for cycle in patient] == [0, 1, 2]
 
 
 def test_workers_end_with_kmde_run_and_the_next_run_goes_on(launchpad_file, store, tmp_path):
