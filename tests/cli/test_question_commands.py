@@ -77,8 +77,8 @@ def test_why_tells_what_a_pick_promised_and_what_came_of_it(call, finished: Stor
     ) in lines
     at = lines.index(realised)
     assert lines[at + 1] == (
-        "    promised by the picks of the cycle: energy zero known to 500 → 9 meV/atom, missing values 40 → 10, distance "
-        "of the vicinity 0.400 → 0.250"
+        "    promised by the picks of the cycle: energy zero known to 500 → 9 meV/atom, missing values 40 → 10, "
+        "distance of the vicinity 0.400 → 0.250"
     )
 
 
