@@ -37,7 +37,9 @@ def write(folder: Path, **changes: Any) -> Path:
         "campaign": "campaign.yaml",
         "seeds": [3, 4],
         "surrogates": 1,
-        "strategies": {"motifs": {}, "direct": {"design": {"strategy": "direct"}}},
+        "strategies": {
+            name: {"design": {"strategy": s}} for name, s in (("motifs", "key_motif"), ("direct", "direct"))
+        },
     }
     (folder / "compare.yaml").write_text(yaml.safe_dump(spec | changes, sort_keys=False))
     return folder / "compare.yaml"
