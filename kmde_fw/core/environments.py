@@ -40,6 +40,8 @@ STRANGENESS = 0.1
 PRIOR = 3.0
 #: in units of the train range: how far beyond a missing value still counts as closing it
 OVERSHOOT = 0.5
+#: in units of the train range: the same value computed in another cell differs by this much at most
+ROUNDING = 1e-6
 #: what one percent of the vicinity is worth, in percent of the open values
 VICINITY_WEIGHT = 2.0
 #: distance from the target beyond which a candidate's gains count less, with its inverse square
@@ -476,6 +478,6 @@ def _closes(
         if exceeded is not None:
             width = exceeded.high - exceeded.low if exceeded.high > exceeded.low else abs(exceeded.value)
             beyond = (values[:, exceeded.feature] - exceeded.value) * (1 if exceeded.value > exceeded.high else -1)
-            owner = owner[(beyond >= 0) & (beyond <= OVERSHOOT * width)]
+            owner = owner[(beyond >= -ROUNDING * width) & (beyond <= OVERSHOOT * width)]
         result[owner, k] = True
     return result

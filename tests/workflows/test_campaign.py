@@ -365,7 +365,7 @@ def test_without_outliers_a_campaign_goes_on_as_long_as_labels_bring_the_vicinit
             training={"seeds": [0], "max_closures": 3},
             target=["cuau.cif"],
             evaluate={},
-            design={"candidates": 200, "prototypes": ["L1_0"]},
+            design={"candidates": 100, "prototypes": [], "max_strain": 0, "max_displacement": 0},
             stop={"max_surrogates": 2, "vicinity_gain": gain},
         )
         submit(pad, prepare(file))
