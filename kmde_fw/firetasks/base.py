@@ -11,6 +11,7 @@ from fireworks import FiretaskBase, Firework, FWAction
 
 from kmde_fw.config import Campaign, did_you_mean, parse_campaign
 from kmde_fw.errors import ConfigError, StoreError
+from kmde_fw.firetasks import counters
 from kmde_fw.records import Labelled, Structure, cycle_key
 from kmde_fw.store import Store
 from kmde_fw.worker_env import SPEC_KEY
@@ -23,6 +24,8 @@ SIBLINGS = ("seed", "shard", "slot", "attempt")
 
 #: which machines a step is made for: the `category` of their FWorker
 CPU, TRAIN, DFT = "kmde_cpu", "kmde_train", "kmde_dft"
+
+counters.use()
 
 
 class KmdeTask(FiretaskBase):
