@@ -260,8 +260,8 @@ class VaspReference(Reference):
 
     engine: Literal["vasp"]
     input_set: str = Field("MatPESStaticSet", description="a class of pymatgen.io.vasp.sets")
-    incar: dict[str, bool | int | float | str | list[Any]] = Field(
-        default_factory=dict, description="tags laid over those of the input set"
+    incar: dict[str, bool | int | float | str | list[Any] | None] = Field(
+        default_factory=dict, description="tags laid over those of the input set; null takes one of its tags out"
     )
     kspacing: Positive | None = Field(None, description="largest distance of k-points in Å⁻¹ (2π included), KSPACING")
     kpoints: Positive | tuple[PositiveInt, PositiveInt, PositiveInt] | None = Field(

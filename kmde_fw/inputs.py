@@ -42,6 +42,8 @@ OVERLAP_DISTANCE = 0.5
 OVERLAP_FRACTION = 0.4
 #: Å³ per atom; the densest element under normal pressure (diamond) has 5.7
 MIN_VOLUME = 1.0
+#: eV by which a change of two energies of vasprun.xml can be wrong: they have eight decimals
+EDIFF_DIGITS = 2e-8
 #: |det| of the cell's unit vectors; below, they lie in a plane
 MIN_SKEW = 1e-3
 #: two labels of one structure agree when they differ by less (eV per atom)
@@ -154,13 +156,16 @@ def _read_file(path: Path, need_label: bool) -> list[Any]:
 
 
 def _converged_steps(path: Path, file_format: str) -> list[bool]:
-    """For each ionic step of a VASP run: did the electronic loop end before NELM? Empty for other formats."""
+    """For each ionic step of a VASP run: did the electronic loop end by itself? Empty for other formats.
+
+    One that was stopped (STOPCAR, wall time) has fewer steps than NELM, too, but a last change above EDIFF.
+    """
     if file_format == "vasp-out":
         with ase.io.formats.open_with_compression(str(path), "r") as file:
-            return ["not reached" not in line for line in file if "aborting loop" in line]
+            return ["EDIFF is reached" in line for line in file if "aborting loop" in line]
     if file_format != "vasp-xml":
         return []
-    converged, nelm = [], None
+    converged, nelm, ediff = [], None, np.inf
     with (
         contextlib.suppress(xml.etree.ElementTree.ParseError),  # the run was killed: its finished steps count
         ase.io.formats.open_with_compression(str(path), "rb") as file,
@@ -168,10 +173,23 @@ def _converged_steps(path: Path, file_format: str) -> list[bool]:
         for _, element in xml.etree.ElementTree.iterparse(file):
             if element.tag == "i" and element.get("name") == "NELM":
                 nelm = int(element.text or 0)
+            elif element.tag == "i" and element.get("name") == "EDIFF":
+                ediff = abs(float(element.text or 0)) + EDIFF_DIGITS
             elif element.tag == "calculation":
-                converged.append(nelm is None or len(element.findall("scstep")) < nelm)
+                enough = nelm is None or len(element.findall("scstep")) < nelm
+                converged.append(enough and _last_change(element) <= ediff)
                 element.clear()
     return converged
+
+
+def _last_change(calculation: xml.etree.ElementTree.Element) -> float:
+    """The last electronic step's change of the free energy in a `calculation` of vasprun.xml, eV; 0 for one step."""
+    energies = [
+        float(i.text or "nan")
+        for step in calculation.findall("scstep")
+        for i in step.iterfind("energy/i[@name='e_fr_energy']")
+    ]
+    return abs(energies[-1] - energies[-2]) if len(energies) > 1 else 0.0
 
 
 def _check(path: Path, number: int, atoms: Any, elements: Sequence[str] | None, need_label: bool) -> _Entry:
@@ -276,7 +294,10 @@ def _overlaps(structure: Structure) -> Iterator[str]:
 
 def _label_mistakes(structure: Structure, energy: Any, forces: Any, converged: bool) -> Iterator[str]:
     if not converged:
-        yield "its electronic loop did not converge (NELM steps); calculate it again or take it out"
+        yield (
+            "its electronic loop did not converge (NELM steps, or stopped before EDIFF was reached); "
+            "calculate it again or take it out"
+        )
     try:
         values = np.asarray(energy, dtype=float)
         number = values.ndim == 0 and not isinstance(energy, bool | np.bool_)

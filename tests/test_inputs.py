@@ -157,6 +157,15 @@ def test_vasprun_step_without_electronic_convergence_is_refused(tmp_path):
     assert "entry 1" not in text
 
 
+def test_vasprun_of_a_run_that_was_stopped_before_it_converged_is_refused(tmp_path):
+    path = vasprun(tmp_path / "vasprun.xml", (2, -10.0))
+    text = path.read_text().replace("<parameters>", '<parameters><i name="EDIFF">0.00001</i>')
+    path.write_text(text)
+    assert len(read_labelled(path)) == 1
+    path.write_text(text.replace('"e_fr_energy">-10<', '"e_fr_energy">38<', 1))
+    assert "did not converge" in mistake(path)
+
+
 def test_vasprun_of_a_killed_run_keeps_its_finished_steps(tmp_path):
     path = vasprun(tmp_path / "vasprun.xml", (2, -10.0))
     path.write_text(path.read_text().replace("</modeling>", "<calculation><scstep><energy>"))
@@ -206,9 +215,10 @@ def test_outcar_gives_every_ionic_step_and_refuses_unconverged_ones(tmp_path):
     with gzip.open(tmp_path / "OUTCAR.gz", "wt") as file:
         file.write(OUTCAR_HEAD + good)
     assert [d.energy for d in read_labelled(tmp_path / "OUTCAR.gz")] == [-10.1, -10.2]
-    bad = OUTCAR_STEP.format(k=2, end="EDIFF was not reached (unconverged)")
-    (tmp_path / "OUTCAR").write_text(OUTCAR_HEAD + OUTCAR_STEP.format(k=1, end="because EDIFF is reached") + bad)
-    assert "entry 2 (OUTCAR 2): its electronic loop did not converge" in mistake(tmp_path / "OUTCAR")
+    for end in ("EDIFF was not reached (unconverged)", "because hard stop was set"):
+        bad = OUTCAR_STEP.format(k=2, end=end)
+        (tmp_path / "OUTCAR").write_text(OUTCAR_HEAD + OUTCAR_STEP.format(k=1, end="because EDIFF is reached") + bad)
+        assert "entry 2 (OUTCAR 2): its electronic loop did not converge" in mistake(tmp_path / "OUTCAR")
 
 
 # mistakes of files ----------------------------------------------------------------------------------------------------

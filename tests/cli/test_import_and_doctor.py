@@ -21,6 +21,7 @@ from kmde_fw.doctor import CHECKS
 from kmde_fw.errors import ConfigError, InputError
 from kmde_fw.records import Structure
 from kmde_fw.reference.vasp import VaspEngine
+from kmde_fw.reference.vasp.imports import Imported, one_level
 from kmde_fw.reference.vasp.inputs import make_inputs
 from kmde_fw.workflows.prepare import prepare
 
@@ -157,6 +158,58 @@ def test_an_outcar_alone_will_do(runs, tmp_path):
     a, b = ase.io.read(tmp_path / "a.extxyz"), ase.io.read(tmp_path / "b.extxyz")
     assert a.get_potential_energy() == b.get_potential_energy()
     np.testing.assert_allclose(a.get_forces(), b.get_forces(), atol=1e-7)
+
+
+@pytest.fixture(scope="module")
+def by_outcar(runs, tmp_path_factory):
+    """make(name, incar, divisions): run `good` by its OUTCAR, with more tags in the INCAR, or none beside it."""
+    folder = tmp_path_factory.mktemp("by_outcar")
+
+    def make(name: str, incar: str | None = "", divisions: str = "") -> Path:
+        (folder / name).mkdir()
+        text = (runs / "good" / "OUTCAR").read_text()
+        (line,) = [line for line in text.splitlines() if "generate k-points" in line]
+        other = f" generate k-points for: {divisions}" if divisions else line
+        (folder / name / "OUTCAR").write_text(text.replace(line, other))
+        if incar is not None:
+            (folder / name / "INCAR").write_text((runs / "good" / "INCAR").read_text() + incar)
+        return folder / name
+
+    return make
+
+
+@pytest.mark.parametrize(("incar", "divisions", "reason"), [
+    ("", "", ""),
+    ("IVDW = 11\n", "", "IVDW unset → 11"),
+    ("LDAU = .TRUE.\nLDAUU = 4 4\n", "", "LDAUU unset → [4, 4]"),
+    ("", "1 1 1", "→ [1, 1, 1]"),
+    (None, "", "no INCAR beside"),
+])  # fmt: skip
+def test_an_outcar_for_a_campaign_is_compared_by_the_incar_beside_it(by_outcar, tmp_path, incar, divisions, reason):
+    directory = by_outcar(tmp_path.name, incar, divisions)
+    words = ["import", directory, "--for", campaign(tmp_path), "-o", tmp_path / "old.extxyz"]
+    ended = kmde(*words)
+    assert (ended.exit_code == 0) is not bool(reason), ended.output
+    assert reason in ended.stdout
+
+
+def test_a_list_of_k_points_cannot_be_compared(runs, tmp_path):
+    directory = tmp_path / "list"
+    directory.mkdir()
+    text = (runs / "good" / "vasprun.xml").read_text()
+    head, _, rest = text.partition("  <generation")
+    (directory / "vasprun.xml").write_text(head + rest.partition("</generation>")[2])
+    words = ["import", directory, "--for", campaign(tmp_path), "-o", tmp_path / "old.extxyz"]
+    assert "KPOINTS [" in kmde(*words).stdout
+    assert kmde(*words, "--allow", "KPOINTS").exit_code == 0
+
+
+def test_runs_that_share_no_element_with_the_first_are_compared_with_each_other():
+    found = [
+        Imported(Path(name), "", level={"incar": {}, "potcars": {element: {"titel": titel}}})
+        for name, element, titel in (("a", "Cu", "Cu_pv"), ("b", "Au", "Au"), ("c", "Au", "Au_sv"))
+    ]
+    assert one_level(found) == ["b and c differ in POTCAR of Au: Au and Au_sv"]
 
 
 def test_import_for_another_engine(runs, tmp_path):

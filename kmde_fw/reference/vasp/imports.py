@@ -74,13 +74,20 @@ def own_level(run: VaspRun) -> dict[str, Any]:
 def one_level(found: Iterable[Imported]) -> list[str]:
     """Why these runs are not of one level of theory, in words: one line per difference; empty if they are."""
     first: Imported | None = None
+    #: the first run with each element, and its POTCAR: not every run shares one with the first of all
+    of_element: dict[str, tuple[Imported, str]] = {}
     lines = []
     for entry in found:
-        if first is None:
-            first = entry
-            continue
-        for what in _level_pairs(first.level, entry.level):
+        first = first or entry
+        for what in _different_tags(first.level, entry.level):
             lines.append(f"{first.directory} and {entry.directory} differ in {what}")
+        for element, potcar in sorted(entry.level["potcars"].items()):
+            other, titel = of_element.setdefault(element, (entry, potcar["titel"]))
+            if titel != potcar["titel"]:
+                lines.append(
+                    f"{other.directory} and {entry.directory} differ in POTCAR of {element}: "
+                    f"{titel} and {potcar['titel']}"
+                )
     return lines
 
 
@@ -88,22 +95,21 @@ def one_level(found: Iterable[Imported]) -> list[str]:
 _NOT_COMPARED = frozenset({"ENCUT", "KSPACING", "KGAMMA", "NSW", "IBRION", "ISIF", "EDIFF"})
 
 
-def _level_pairs(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+def _different_tags(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     found = []
     for tag in sorted({*first["incar"], *second["incar"]}):
         a, b = first["incar"].get(tag), second["incar"].get(tag)
         if a != b:
             found.append(f"{tag}: {a or 'unset'} and {b or 'unset'}")
-    for element in sorted(set(first["potcars"]) & set(second["potcars"])):
-        a, b = first["potcars"][element]["titel"], second["potcars"][element]["titel"]
-        if a != b:
-            found.append(f"POTCAR of {element}: {a} and {b}")
     return found
 
 
 def _differences(run: VaspRun, engine: VaspEngine, allow: Sequence[str]) -> Iterable[str]:
     """What the campaign would have asked for otherwise: one sentence per check."""
     inputs = make_inputs(engine.settings, run.structure)
+    if not run.incar:
+        yield f"level of theory: no INCAR beside {run.source}, which does not tell all tags; put it there"
+        return
     bonds = check_bonds(run.structure, engine.settings.domain.min_bond)
     if bonds:
         yield f"shortest bond: {bonds}"
@@ -120,8 +126,13 @@ def _differences(run: VaspRun, engine: VaspEngine, allow: Sequence[str]) -> Iter
     if moments:
         asked["MAGMOM"] = [moments[s] for s in run.structure.species]
         used["MAGMOM"] = run.incar.get("MAGMOM", [VASPS_MOMENT] * len(run.structure))
-    if run.grid is not None and list(run.grid) != list(inputs.grid):
-        asked["KPOINTS"], used["KPOINTS"] = list(inputs.grid), list(run.grid)
+    for tag in ("LDAUU", "LDAUJ", "LDAUL"):
+        # one value per species, in the order of the cell: decisive, though of one cell
+        asked |= {tag: inputs.incar[tag]} if tag in inputs.incar else {}
+        used |= {tag: run.incar[tag]} if tag in run.incar else {}
+    if run.grid is None or list(run.grid) != list(inputs.grid):
+        # None: a list of points, which no mesh can be compared with
+        asked["KPOINTS"], used["KPOINTS"] = list(inputs.grid), run.grid
     changed = tags.changes(asked, used)
     level = check_level(changed, [*allow, *engine.settings.allow_changes], "the campaign asks for other input, it")
     if level:

@@ -113,10 +113,10 @@ def kpoint_rule(settings: VaspReference) -> dict[str, Any]:
         return {"grid": list(settings.kpoints)}
     if settings.kpoints is not None:
         return {"reciprocal_density": settings.kpoints}
-    cls = _set_class(settings.input_set)
-    spacing = settings.incar.get("KSPACING", cls.CONFIG["INCAR"].get("KSPACING"))
+    cls, incar = _set_class(settings.input_set), _checked(settings)
+    spacing = incar.get("KSPACING", cls.CONFIG["INCAR"].get("KSPACING"))
     if spacing is not None:
-        return {"KSPACING": float(spacing), "KGAMMA": bool(settings.incar.get("KGAMMA", True))}
+        return {"KSPACING": float(spacing), "KGAMMA": bool(incar.get("KGAMMA", True))}
     return dict(cls.CONFIG.get("KPOINTS", {}))
 
 

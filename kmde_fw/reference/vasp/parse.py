@@ -113,7 +113,10 @@ def read_vasprun(path: Path) -> VaspRun:
 
 
 def read_outcar(path: Path) -> VaspRun:
-    """An OUTCAR, by ASE's reader and the header's tags. Raises InputError where it is not complete."""
+    """An OUTCAR, by ASE's reader and the header's tags, with the INCAR beside it: an OUTCAR does not tell all tags.
+
+    Raises InputError where it is not complete.
+    """
     import ase.io
     from monty.io import zopen
 
@@ -138,10 +141,11 @@ def read_outcar(path: Path) -> VaspRun:
             n_ionic=len(frames),
             scf=[],
             converged=bool(aborting and aborting[-1]),
-            incar={},
+            incar=_incar_beside(path),
             parameters=_header(text),
             titels=list(dict.fromkeys(t.strip() for t in re.findall(r"TITEL\s*=\s*(.+)", text))),
             version=version[1] if version else "?",
+            grid=_outcar_grid(text),
             moment=_moment(path),
             notes=["read from OUTCAR: single electronic steps were not seen"],
         )
@@ -181,6 +185,21 @@ def _grid(kpoints: Any) -> list[int] | None:
         return [int(n) for n in kpoints.kpts[0]] if kpoints.num_kpts == 0 else None
     except (AttributeError, IndexError, TypeError, ValueError):
         return None
+
+
+def _incar_beside(path: Path) -> dict[str, Any]:
+    """The tags of the INCAR in the folder of an OUTCAR, nothing where there is none."""
+    from monty.os.path import zpath
+    from pymatgen.io.vasp.inputs import Incar
+
+    incar = Path(zpath(str(path.with_name("INCAR"))))
+    return dict(Incar.from_file(str(incar))) if incar.is_file() else {}
+
+
+def _outcar_grid(text: str) -> list[int] | None:
+    """Subdivisions of an automatic k-point mesh as an OUTCAR has them, None where it has none."""
+    match = re.search(r"generate k-points for:\s+(\d+)\s+(\d+)\s+(\d+)", text)
+    return [int(n) for n in match.groups()] if match else None
 
 
 def _moment(path: Path) -> float | None:

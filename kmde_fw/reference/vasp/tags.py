@@ -23,8 +23,15 @@ SINGLE_POINT = {"NSW": 0, "IBRION": -1}
 NO_FILES = {"LWAVE": False, "LCHARG": False, "LAECHG": False, "LVHAR": False}
 
 
-def same(first: Any, second: Any) -> bool:
-    """Whether two values of a tag mean the same to VASP: 1e-05 and 0.00001, Accurate and accura, [2, 2] and 2 2."""
+#: R2SCAN and R2SCANL are two functionals, while Accurate and accura are one precision
+WHOLE_WORDS = frozenset({"GGA", "METAGGA"})
+
+
+def same(first: Any, second: Any, whole: bool = False) -> bool:
+    """Whether two values of a tag mean the same to VASP: 1e-05 and 0.00001, Accurate and accura, [2, 2] and 2 2.
+
+    whole: a word is not the same as its beginning.
+    """
     if isinstance(first, list | tuple) or isinstance(second, list | tuple):
         a, b = (list(v) if isinstance(v, list | tuple) else [v] for v in (first, second))
         return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
@@ -36,6 +43,8 @@ def same(first: Any, second: Any) -> bool:
     except (TypeError, ValueError):
         # vasprun.xml cuts words off: accura
         one, other = (str(v).strip().lower() for v in (first, second))
+        if whole:
+            return one == other
         return bool(one and other) and (one.startswith(other) or other.startswith(one))
 
 
@@ -49,7 +58,7 @@ def changes(asked: Mapping[str, Any], used: Mapping[str, Any]) -> dict[str, list
     return {
         tag: [asked.get(tag), used.get(tag)]
         for tag in sorted({*asked, *used})
-        if tag not in asked or tag not in used or not same(asked[tag], used[tag])
+        if tag not in asked or tag not in used or not same(asked[tag], used[tag], tag in WHOLE_WORDS)
     }
 
 

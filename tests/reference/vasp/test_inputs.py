@@ -45,6 +45,9 @@ def test_the_campaign_overrides_the_input_set(engine, crystal, tmp_path):
     assert incar["KSPACING"] == 0.3
     assert incar["NSW"] == 0
     assert incar["LCHARG"] is False
+    r2scan = make_inputs(engine(incar={"GGA": None, "METAGGA": "R2SCAN"}).settings, crystal).incar
+    assert "GGA" not in r2scan
+    assert r2scan["METAGGA"].upper() == "R2SCAN"
     for kpoints, grid in (([2, 3, 4], (2, 3, 4)), (100.0, (7, 7, 7))):
         inputs = make_inputs(engine(kpoints=kpoints).settings, crystal)
         inputs.write(tmp_path)
@@ -128,6 +131,7 @@ def test_only_what_decides_the_energy_is_in_the_key(engine):
         {"kpoints": 100},
         {"magmoms": {"Cu": 1}},
         {"incar": {"SIGMA": 0.1}},
+        {"incar": {"kspacing": 0.3}},
     ):
         assert engine(**other).level_key != key, other
 
@@ -153,6 +157,13 @@ def test_another_potcar_of_the_same_title_is_another_level(engine, library):
 def test_values_of_tags_are_compared_by_meaning(first, second, expected):
     assert tags.same(first, second) is expected
     assert tags.same(second, first) is expected
+
+
+def test_a_functional_is_not_the_one_whose_name_it_begins_with():
+    assert tags.changes({"METAGGA": "R2SCAN", "PREC": "accura"}, {"METAGGA": "R2SCANL", "PREC": "Accurate"}) == {
+        "METAGGA": ["R2SCAN", "R2SCANL"]
+    }
+    assert tags.changes({"METAGGA": "R2scan"}, {"METAGGA": "R2SCAN"}) == {}
 
 
 def test_levels_allowed_and_refused():
