@@ -82,9 +82,10 @@ def verdict(facts: Record) -> list[str]:
     reached = f"With {n} {structures}, {after} of the {before} are left" if n else "No surrogate was labelled"
     if first["energy_rmse"] is not None:
         asked += f" and the energy error is {first['energy_rmse']:.2f} meV/atom"
+        than = "worse than at first:" if last["force_rmse"] > 1.05 * first["force_rmse"] else "at first"
         reached += (
             f", the energy error is {last['energy_rmse']:.2f} meV/atom (bias {last['energy_bias']:+.2f}, scatter "
-            f"{last['energy_scatter']:.2f}) and the force error {last['force_rmse']:.4f} eV/Å (at first "
+            f"{last['energy_scatter']:.2f}) and the force error {last['force_rmse']:.4f} eV/Å ({than} "
             f"{first['force_rmse']:.4f})"
         )
     state = f"It stopped because {facts['reason']}" if facts["reason"] else "It is still running"

@@ -13,7 +13,7 @@ from kmde_fw.report.cycles import duration
 from kmde_fw.report.passport import choice_lines, further_terms, label_lines
 from kmde_fw.report.style import STYLE
 from kmde_fw.report.svg import Series, chart, crystal
-from kmde_fw.report.words import exceeded_words, measures_words, motif_words, neighbours_words, number, short
+from kmde_fw.report.words import cure, exceeded_words, measures_words, motif_words, neighbours_words, number, short
 
 Record = Mapping[str, Any]
 
@@ -158,6 +158,7 @@ def _opinions(cycles: Sequence[Record]) -> str:
             if (opinion := row["opinion"])
         ],
         "rrrrrrrw",
+        stack=True,
     )  # fmt: skip
     note = (
         "<p class='note'>The <b>missing values</b> are those by which outlier atoms leave the trained range. The "
@@ -228,7 +229,11 @@ def _categories(facts: Record) -> str:
             old = (before or {}).get(key) or {}
             rows.append([key.replace("_", " "), entry["atoms"], _force(old), _force(entry)])
     head = f"<h3>Force error by distance to the dopant ({escape(str(facts['dopant']))})</h3>"
-    note = "<p class='note'>First neighbours are within 3.0 Å of a dopant atom, second neighbours within 5.0 Å.</p>"
+    note = (
+        "<p class='note'>First neighbours are within 3.0 Å of a dopant atom, second neighbours within 5.0 Å. Outlier "
+        "atoms are those outside the trained range, normal atoms are inside: the numbers are today's, and at N = 0 "
+        "other atoms were in these rows.</p>"
+    )
     return head + table(["atoms", "number", "N = 0, eV/Å", "now, eV/Å"], rows, "lrrr") + note
 
 
@@ -277,22 +282,6 @@ def _outside(facts: Record) -> str:
         )
         + more
     )
-
-
-def cure(outlier: Record) -> str:
-    """What a train structure must have so that this atom is inside, from the symmetry functions that it exceeds."""
-    element = outlier["element"]
-    if not outlier["exceeds"]:
-        return f"any structure with {element}"
-    wants = []
-    for exceeded in outlier["exceeds"]:
-        kind, who = exceeded["function"].split(" ")[:2]
-        what = f"{who} neighbours" if kind == "G2" else f"{who.replace('-', '…')} pairs around it"
-        above = exceeded["value"] > exceeded["high"]
-        want = f"{'more or nearer' if above else 'fewer or farther'} {what}"
-        if want not in wants:
-            wants.append(want)
-    return f"a structure where {element} has {' and '.join(wants[:3])} than any so far"
 
 
 def _cards(facts: Record) -> str:

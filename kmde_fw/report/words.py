@@ -61,6 +61,22 @@ def neighbours_words(neighbours: Mapping[str, Mapping[str, float]]) -> str:
     return ", ".join(f"{near['count']:.0f} {e} from {near['nearest']:.2f} Å" for e, near in neighbours.items()) or "–"
 
 
+def cure(outlier: Mapping[str, Any]) -> str:
+    """What a train structure must have so that this atom is inside, from the symmetry functions that it exceeds."""
+    element = outlier["element"]
+    if not outlier["exceeds"]:
+        return f"any structure with {element}"
+    wants: list[str] = []
+    for exceeded in outlier["exceeds"]:
+        kind, who = exceeded["function"].split(" ")[:2]
+        what = f"{who} neighbours" if kind == "G2" else f"{who.replace('-', '…')} pairs around it"
+        above = exceeded["value"] > exceeded["high"]
+        want = f"{'more or nearer' if above else 'fewer or farther'} {what}"
+        if want not in wants:
+            wants.append(want)
+    return f"a structure where {element} has {' and '.join(wants[:3])} than any so far"
+
+
 def motif_words(motif: Mapping[str, Any]) -> str:
     """Channel and range: "Fe-Pt 2.640-2.650 Å", "Fe-Pt-Fe 58.2-59.0°"."""
     if motif.get("kind", "angle" if motif["channel"].count("-") == 2 else "distance") == "distance":

@@ -179,6 +179,17 @@ def outliers(store: Store, campaign: str, cycle: int | None = None) -> list[Reco
     return [_outlier(analysis, outlier, ids, names, around) for outlier in analysis["outliers"]]
 
 
+def target_number(store: Store, campaign: str, target: str) -> int:
+    """The place of a target structure in the target set, by its name or that number. StoreError if there is none."""
+    ids = store.campaign(campaign)["target_structures"]
+    names = _names(store, ids)
+    for place, structure_id in enumerate(ids):
+        if target in (names[structure_id], str(place)):
+            return place
+    some = ", ".join(names[structure_id] for structure_id in ids[:30])
+    raise StoreError(f"campaign {campaign} has no target structure {target!r}; there are {some}")
+
+
 def _outlier(
     analysis: Record, outlier: Record, ids: list[str], names: Mapping[str, str], around: Mapping[Any, list[int]]
 ) -> Record:

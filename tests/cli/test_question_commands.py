@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kmde_fw.cli import main
-from kmde_fw.report.words import exceeded_words, function_words, motif_words
+from kmde_fw.report.words import cure, exceeded_words, function_words, motif_words
 from kmde_fw.store import Store, queries
 
 
@@ -179,3 +179,20 @@ def test_words():
     distance = {"channel": "Fe-Pt", "kind": "distance", "low": 2.64, "high": 2.65}
     assert motif_words(distance) == "Fe-Pt 2.640–2.650 Å"
     assert motif_words({"channel": "Fe-Pt-Fe", "kind": "angle", "low": 58.2, "high": 59}) == "Fe-Pt-Fe 58.2–59.0°"
+
+
+def test_outliers_of_one_target_with_all_that_they_exceed_and_what_would_help(call, finished: Store):
+    rows = queries.outliers(finished, "demo", 0)
+    name = max(rows, key=lambda row: len(row["exceeds"]))["name"]
+    wanted = [row for row in rows if row["name"] == name]
+    place = wanted[0]["structure"]
+    parsed = list(csv.DictReader(io.StringIO(call("outliers", "demo", "--cycle", 0, "--target", name, "--csv")[1])))
+    assert [row["atom"] for row in parsed] == [str(row["atom"]) for row in wanted]
+    for cells, row in zip(parsed, wanted, strict=True):
+        assert cells["what it exceeds"].splitlines() == [exceeded_words(e, row["element"]) for e in row["exceeds"]]
+        assert cells["what would help"] == cure(row)
+    by_number = json.loads(call("outliers", "demo", "--cycle", 0, "--target", place, "--json")[1])
+    assert [row["atom"] for row in by_number] == [row["atom"] for row in wanted]
+    code, _, error = call("outliers", "demo", "--target", "nobody")
+    assert code == 1
+    assert "no target structure 'nobody'; there are " in error

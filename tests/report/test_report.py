@@ -15,9 +15,9 @@ import pytest
 from kmde_fw.cli import main
 from kmde_fw.errors import StoreError
 from kmde_fw.report.facts import report_facts, verdict
-from kmde_fw.report.page import cure, page
+from kmde_fw.report.page import page
 from kmde_fw.report.svg import Series, chart, crystal
-from kmde_fw.report.words import measures_words
+from kmde_fw.report.words import cure, measures_words
 from kmde_fw.store import Store, queries
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -106,6 +106,11 @@ def test_a_verdict_without_labels_outliers_or_end():
         "With 1 surrogate structure, 0 of the 2 are left.",
         "It is still running; no atom of the target is outside the trained range.",
     ]
+    errors = {"energy_rmse": 2.0, "energy_bias": -1.0, "energy_scatter": 1.5}
+    facts["cycles"] = [
+        {**cycle, **errors, "force_rmse": force} for cycle, force in zip(facts["cycles"], (0.1, 0.2), strict=True)
+    ]
+    assert "the force error 0.2000 eV/Å (worse than at first: 0.1000)" in verdict(facts)[1]
 
 
 def test_each_surrogate_has_a_card_with_picture_passport_and_ids(finished: Store, facts: dict):
