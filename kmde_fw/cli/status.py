@@ -46,7 +46,15 @@ def _show_all(store: Store, as_json: bool) -> None:
 
 
 def _show_one(store: Store, campaign: str, failures: list[dict[str, Any]], as_json: bool) -> None:
-    from kmde_fw.report.cycles import cycle_rows, cycle_table, open_slots, refusal_table, refusals, running_steps
+    from kmde_fw.report.cycles import (
+        curve_lines,
+        cycle_rows,
+        cycle_table,
+        open_slots,
+        refusal_table,
+        refusals,
+        running_steps,
+    )
 
     document = store.campaign(campaign)
     facts: dict[str, Any] = {
@@ -62,6 +70,8 @@ def _show_one(store: Store, campaign: str, failures: list[dict[str, Any]], as_js
         typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
         return
     _console().print(cycle_table(facts["cycles"], f"campaign {campaign}: {facts['state']}"))
+    for line in curve_lines(facts["cycles"]):
+        typer.echo(line)
     for step in facts["running"]:
         share = f" {step['done']}/{step['total']}" if step["total"] else ""
         typer.echo(f"running: {step['message']}{share}")

@@ -11,6 +11,20 @@ from kmde_fw.store.queries import promised_together
 
 #: heights of a curve in characters
 BARS = "▁▂▃▄▅▆▇█"
+#: fields of a cycle's row that are drawn, with their names
+CURVES = (
+    ("n_outliers", "outliers"),
+    ("energy_rmse", "energy RMSE"),
+    ("energy_scatter", "scatter"),
+    ("force_rmse", "force RMSE"),
+)
+#: the same of its opinion, with the factor into the unit shown: meV/atom, values, distance, atoms far though inside
+OPINION_CURVES = (
+    ("zero", 1e3, "energy zero"),
+    ("open", 1, "missing"),
+    ("vicinity", 1.0, "vicinity"),
+    ("far_inside", 1, "far inside"),
+)
 #: more cycles than any campaign has
 MANY_CYCLES = 10**6
 
@@ -179,14 +193,11 @@ def cycle_table(rows: list[dict[str, Any]], title: str) -> Table:
 
 def curve_lines(rows: list[dict[str, Any]]) -> list[str]:
     """The curves of `cycle_rows` in characters, one line each: "outliers     █▅▅▂  20 → 8"; none before two cycles."""
+    measures = [(name, [row[key] for row in rows if row[key] is not None]) for key, name in CURVES]
+    opinions = [opinion for row in rows if (opinion := row.get("opinion"))]
+    measures += [(name, [factor * opinion[key] for opinion in opinions]) for key, factor, name in OPINION_CURVES]
     lines = []
-    for key, name in (
-        ("n_outliers", "outliers"),
-        ("energy_rmse", "energy RMSE"),
-        ("energy_scatter", "scatter"),
-        ("force_rmse", "force RMSE"),
-    ):
-        values = [row[key] for row in rows if row[key] is not None]
+    for name, values in measures:
         if len(values) > 1:
             highest = max(values) or 1.0
             bars = "".join(BARS[min(len(BARS) - 1, int(len(BARS) * value / highest))] for value in values)

@@ -128,3 +128,11 @@ def test_curves_in_characters():
     rows = [{**row, "n_outliers": n} for n in (20, 10, 0)]
     assert curve_lines(rows) == ["outliers     █▅▁  20 → 0"]
     assert curve_lines(rows[:1]) == []
+    far = [{"zero": zero, "open": 3, "vicinity": 0.2, "far_inside": 0} for zero in (0.008, 0.001)]
+    opinions = curve_lines([{**row, "opinion": opinion} for row, opinion in zip(rows[:2], far, strict=True)])[1:]
+    assert opinions == [
+        "energy zero  █▂  8 → 1",
+        "missing      ██  3 → 3",
+        "vicinity     ██  0.2 → 0.2",
+        "far inside   ▁▁  0 → 0",
+    ]
