@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -16,18 +17,24 @@ from kmde_fw.errors import KmdeError
 #: ok: as it should be; note: worth knowing; problem: with this the machine cannot do its part
 State = Literal["ok", "note", "problem"]
 
+#: keys that rlaunch wants in a my_fworker.yaml, and what to write where nothing else is meant
+WORKER_KEYS = {"name": "dft", "category": "''", "query": "'{}'"}
 #: bytes free in the scratch folder below which there is a note
 LITTLE_SPACE = 20 * 2**30
 
 
 @dataclass(frozen=True)
 class Situation:
-    """What the checks look at. env: of this worker; level: that the campaign was submitted with, if it was."""
+    """What the checks look at. env: of this worker; level: that the campaign was submitted with, if it was.
+
+    worker: all of its my_fworker.yaml, None where there is none.
+    """
 
     campaign: Campaign
     elements: tuple[str, ...]
     env: Mapping[str, Any]
     level: Mapping[str, Any] | None = None
+    worker: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,32 @@ def examine(situation: Situation) -> list[Finding]:
         except KmdeError as error:
             findings.append(Finding(name, "problem", str(error)))
     return findings
+
+
+@check("worker file")
+def _worker_file(situation: Situation) -> Iterator[tuple[State, str]]:
+    """FireWorks' rlaunch can read the my_fworker.yaml: it ends with a KeyError where one of its keys is missing."""
+    if situation.worker is None:
+        return
+    missing = [key for key in WORKER_KEYS if key not in situation.worker]
+    if missing:
+        lines = " and ".join(f"`{key}: {WORKER_KEYS[key]}`" for key in missing)
+        yield (
+            "problem",
+            f"my_fworker.yaml lacks {' and '.join(missing)}, and rlaunch fails without: write {lines} into it",
+        )
+        return
+    try:
+        query = json.loads(situation.worker["query"])
+    except (TypeError, ValueError):
+        query = None
+    if isinstance(query, dict):
+        yield "ok", f"category {situation.worker['category']!r}, query {situation.worker['query']!r}"
+    else:
+        yield (
+            "problem",
+            f"my_fworker.yaml: query is {situation.worker['query']!r}, which is no JSON in quotes: write '{{}}'",
+        )
 
 
 @check("calculator")

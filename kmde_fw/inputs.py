@@ -37,6 +37,8 @@ FORMATS = (
 )
 LABELLED_FORMATS = ("extxyz", "vasp-xml", "vasp-out")
 
+#: what `kmde import` without a campaign tells of a run
+VASP_RUN = frozenset({"source", "incar", "parameters", "titels", "grid"})
 #: atoms closer than this (Å), or than this fraction of the sum of their covalent radii, lie on top of each other
 OVERLAP_DISTANCE = 0.5
 OVERLAP_FRACTION = 0.4
@@ -115,14 +117,19 @@ def _read(paths: Paths, elements: Sequence[str] | None, need_label: bool) -> lis
     return unique
 
 
+def _format(path: Path) -> str | None:
+    """ASE's name of a file's format, by the file's name; None for one that is not known."""
+    name = re.sub(r"\.(gz|bz2|xz)$", "", path.name)
+    return next((known for pattern, known in FORMATS if pattern.match(name)), None)
+
+
 def _read_file(path: Path, need_label: bool) -> list[Any]:
     """All frames of a file as ase.Atoms. Raises InputError."""
     if not path.exists():
         raise InputError(f"{path}: no such file; paths in a campaign file are relative to the folder that it is in")
     if path.is_dir():
         raise InputError(f"{path}: a folder; name the file in it")
-    name = re.sub(r"\.(gz|bz2|xz)$", "", path.name)
-    file_format = next((known for pattern, known in FORMATS if pattern.match(name)), None)
+    file_format = _format(path)
     if file_format is None:
         raise InputError(
             f"{path}: unknown kind of file; structures are read from *.extxyz, *.cif, POSCAR, CONTCAR, vasprun*.xml "
@@ -214,8 +221,17 @@ def _check(path: Path, number: int, atoms: Any, elements: Sequence[str] | None, 
                 np.array(forces, dtype=float),
                 _voigt(_label_value(atoms, "stress")),
                 level_key=str(atoms.info.get("level_key", "")),
+                vasp=_vasp_run(path, atoms),
             )
     return _Entry(path, number, structure, label, tuple(mistakes))
+
+
+def _vasp_run(path: Path, atoms: Any) -> dict[str, Any]:
+    """See `Labelled.vasp`."""
+    if _format(path) in ("vasp-xml", "vasp-out"):
+        return {"file": str(path)}
+    told = atoms.info.get("vasp_run")
+    return told if isinstance(told, dict) and told.keys() >= VASP_RUN else {}
 
 
 def _label_value(atoms: Any, *names: str) -> Any:

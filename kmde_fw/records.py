@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -111,7 +112,8 @@ class Labelled:
     """A structure with its reference energy (eV, of the whole cell), forces (n, 3) in eV/Å and, where known, stress.
 
     stress: (6,) in eV/Å³, ASE's sign and Voigt order, or None. level_key: of its level of theory, where its file says
-    so (`kmde import` writes it), else empty.
+    so (`kmde import` writes it), else empty. vasp: of its VASP run, to compare with a campaign: {file} of a vasprun.xml
+    or OUTCAR, or the tags, POTCAR titles and k-points that `kmde import` without a campaign writes, else empty.
     """
 
     structure: Structure
@@ -119,6 +121,7 @@ class Labelled:
     forces: np.ndarray
     stress: np.ndarray | None = None
     level_key: str = ""
+    vasp: Mapping[str, Any] = field(default_factory=dict)
 
 
 #: accepted: may be trained on; rejected: calculated or not, it fails a check; failed: the calculation itself broke

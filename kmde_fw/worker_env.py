@@ -40,9 +40,14 @@ def resolve(text: str, env: Mapping[str, Any], option: str) -> str:
 
 def read_fworker(path: Path | None) -> dict[str, Any]:
     """The `env` of a my_fworker.yaml; with None that of DEFAULT_FILE here, or nothing. Raises ConfigError."""
+    return env_of(read_fworker_file(path) or {}, path)
+
+
+def read_fworker_file(path: Path | None) -> dict[str, Any] | None:
+    """All of a my_fworker.yaml; with None of DEFAULT_FILE here, None where there is none. Raises ConfigError."""
     if path is None:
         if not DEFAULT_FILE.is_file():
-            return {}
+            return None
         path = DEFAULT_FILE
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
@@ -50,7 +55,14 @@ def read_fworker(path: Path | None) -> dict[str, Any]:
         raise ConfigError(f"cannot read {path}: {error.strerror}; give the my_fworker.yaml of this machine") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    env = data.get("env") or {} if isinstance(data, dict) else None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} is a mapping of name, category, query and `env`")
+    return data
+
+
+def env_of(data: Mapping[str, Any], path: Path | None) -> dict[str, Any]:
+    """The `env` in a my_fworker.yaml's content. Raises ConfigError."""
+    env = data.get("env") or {}
     if not isinstance(env, dict):
-        raise ConfigError(f"{path}: `env` is a mapping such as {{vasp_cmd: srun vasp_std}}")
+        raise ConfigError(f"{path or DEFAULT_FILE}: `env` is a mapping such as {{vasp_cmd: srun vasp_std}}")
     return env

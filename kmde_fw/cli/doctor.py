@@ -39,15 +39,16 @@ def _situation(campaign: str, launchpad: Path | None, fworker: Path | None) -> S
     from kmde_fw.config import parse_campaign
     from kmde_fw.doctor import Situation
     from kmde_fw.store import Store
-    from kmde_fw.worker_env import read_fworker
+    from kmde_fw.worker_env import env_of, read_fworker_file
     from kmde_fw.workflows.launchpad import launchpad_of
     from kmde_fw.workflows.prepare import read_settings
 
-    env = read_fworker(fworker)
+    worker = read_fworker_file(fworker)
+    env = env_of(worker or {}, fworker)
     if Path(campaign).is_file():
         settings, elements = read_settings(Path(campaign))
-        return Situation(settings, elements, env)
+        return Situation(settings, elements, env, worker=worker)
     with launchpad_of(launchpad) as pad:
         document = Store(pad.db).campaign(campaign)
     settings = parse_campaign(document["config"], source=f"campaign {campaign}")
-    return Situation(settings, tuple(document["elements"]), env, document["level"])
+    return Situation(settings, tuple(document["elements"]), env, document["level"], worker)

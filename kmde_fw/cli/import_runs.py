@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 def import_runs(
-    directories: Annotated[list[Path], typer.Argument(metavar="RUNDIR...", help="run directories of single points")],
+    directories: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUNDIR...", help="run directories of single points, or their vasprun.xml or OUTCAR"),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="extxyz file to write, for `train:` of a campaign")],
     campaign: Annotated[
         Path | None,
@@ -32,7 +35,7 @@ def import_runs(
     as_json: Json = False,
 ) -> None:
     """Check finished VASP single points (vasprun.xml or OUTCAR) and write the good ones as a labelled extxyz file."""
-    from kmde_fw.reference.vasp.imports import import_run, one_level
+    from kmde_fw.reference.vasp.imports import common_key, import_run, one_level
 
     engine, elements = _reference(campaign) if campaign else (None, None)
     tags = [tag.strip() for tag in allow.split(",") if tag.strip()]
@@ -45,11 +48,13 @@ def import_runs(
         raise InputError(
             "\n".join(["these runs are of different levels of theory, which never mix in one train set:", *mixed])
         )
+    key = ""
     if good:
-        _write(good, output)
+        key = common_key(good) if engine is None else engine.level_key
+        _write(good, key, output)
     facts = {
         "written": str(output) if good else None,
-        "level_key": good[0].label.level_key if good and good[0].label else None,
+        "level_key": key or None,
         "runs": [
             {"directory": str(e.directory), "accepted": e.label is not None, "reason": e.reason, "notes": list(e.notes)}
             for e in found
@@ -78,7 +83,7 @@ def _reference(campaign: Path) -> tuple[VaspEngine, tuple[str, ...]]:
     return engine, settings.elements
 
 
-def _write(good: list[Imported], output: Path) -> None:
+def _write(good: list[Imported], key: str, output: Path) -> None:
     """The whole file at once, so that an interruption leaves the old or the new one."""
     import ase.io
     from ase.calculators.singlepoint import SinglePointCalculator
@@ -87,7 +92,10 @@ def _write(good: list[Imported], output: Path) -> None:
     for entry in good:
         assert entry.label is not None
         atoms = entry.label.structure.to_atoms()
-        atoms.info = {"label": entry.directory.resolve().name, "level_key": entry.label.level_key}
+        place = entry.directory.resolve()
+        atoms.info = {"label": (place.parent if place.is_file() else place).name, "level_key": key}
+        if entry.label.vasp:
+            atoms.info["vasp_run"] = entry.label.vasp
         results: dict[str, Any] = {"energy": entry.label.energy, "forces": entry.label.forces}
         if entry.label.stress is not None:
             results["stress"] = entry.label.stress

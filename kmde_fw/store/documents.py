@@ -336,12 +336,15 @@ class Store:
         return stored
 
     def put_imported_labels(self, labelled: Sequence[Labelled], level: Mapping[str, Any], level_key: str) -> list[str]:
-        """Write labels that came with files, taken to be of that level of theory. Returns their ids, in order."""
+        """Write labels that came with files, taken to be of that level of theory. Returns their ids, in order.
+
+        The level is part of the id: campaigns of two levels may be given one file.
+        """
         documents = {}
         ids = []
         for entry in labelled:
             energy, forces = plain(entry.energy, "energy"), plain(entry.forces, "forces")
-            key = content_hash([entry.structure.id, "imported", energy, forces])
+            key = content_hash([entry.structure.id, "imported", energy, forces, level_key])
             ids.append(key)
             documents[key] = {
                 "_id": key,

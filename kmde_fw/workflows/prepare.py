@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from kmde_fw.core.parents import derive_parents, same_crystal
 from kmde_fw.errors import InputError, KmdeError
 from kmde_fw.inputs import find_elements, read_labelled, read_structures, read_target
 from kmde_fw.records import Labelled, Structure, content_hash
-from kmde_fw.reference import make_engine
+from kmde_fw.reference import Engine, describe_level, make_engine
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,9 @@ def prepare_settings(settings: Campaign, folder: Path, path: str) -> Prepared:
     _check_evaluate(path, further, elements)
     engine = _named(path, lambda: make_engine(settings.reference, elements))
     level, level_key = _named(path, lambda: (engine.level, engine.level_key))
-    known = {"train": train, "target": labels, **{f"evaluate.{name}": data for name, data in further.items()}}
-    for where, data in known.items():
-        _check_level(path, where, data, level_key)
+    train = _at_level(path, "train", train, engine)
+    labels = _at_level(path, "target", labels, engine)
+    further = {name: _at_level(path, f"evaluate.{name}", data, engine) for name, data in further.items()}
 
     derived, derived_remarks = _derive(settings, target, [d.structure for d in train], parents)
     parents = [*parents, *derived]
@@ -159,14 +159,68 @@ def _derive(
     ]
 
 
-def _check_level(path: str, where: str, data: list[Labelled], level_key: str) -> None:
-    """Labels that say of what level of theory they are must be of the reference's: levels never mix."""
+def _at_level(path: str, where: str, data: list[Labelled], engine: Engine) -> list[Labelled]:
+    """The labels, those of VASP runs with the reference's level_key. InputError where one says that it is of another.
+
+    Levels never mix. A label that says nothing is trusted.
+    """
+    level_key = engine.level_key
+    found: list[Labelled] = []
+    #: a file of VASP has one level for all its ionic steps
+    files: dict[str, list[str]] = {}
+    wrong: list[str] = []
+    for label in data:
+        name = label.vasp.get("file") or label.structure.name
+        if not label.vasp or label.level_key == level_key:
+            found.append(label)
+            continue
+        if str(engine.level.get("calculator")).startswith("ase.calculators.vasp"):
+            # its arguments are no INCAR to compare with
+            found.append(replace(label, level_key=""))
+            continue
+        if name not in files or "file" not in label.vasp:
+            files[name] = _vasp_differences(label, engine)
+            wrong += [f"{name}: {reason}" for reason in files[name]]
+        found.append(label if files[name] else replace(label, level_key=level_key))
+    if wrong:
+        instead = "or name POSCARs or CONTCARs: a target needs no labels"
+        if where != "target":
+            instead = "or label their structures with the reference"
+            if engine.level["engine"] == "vasp":
+                command = f"kmde import RUNDIR... --for {path} --allow TAGS -o FILE.extxyz"
+                instead = f"or, where the difference is meant, put in the file that `{command}` writes"
+        raise InputError(
+            f"{path}: labels of {where} have another level of theory than the reference, and two levels never mix; "
+            f"take them out, {instead}:\n" + "\n".join(_some(wrong))
+        )
+    _check_keys(path, where, found, level_key)
+    return found
+
+
+def _vasp_differences(label: Labelled, engine: Engine) -> list[str]:
+    """Why a label of a VASP run is of another level than the reference, in sentences; empty where it is not."""
+    if engine.level["engine"] != "vasp":
+        return [f"it is a VASP run, the reference is {describe_level(engine.level)}"]
+    from kmde_fw.reference.vasp import VaspEngine
+    from kmde_fw.reference.vasp.imports import differences_of
+
+    assert isinstance(engine, VaspEngine)
+    return differences_of(label, engine)
+
+
+def _some(lines: list[str], most: int = 10) -> list[str]:
+    return lines if len(lines) <= most else [*lines[:most], f"... and {len(lines) - most} more"]
+
+
+def _check_keys(path: str, where: str, data: list[Labelled], level_key: str) -> None:
+    """Labels that carry the key of a level of theory must carry the reference's."""
     other = [d for d in data if d.level_key not in ("", level_key)]
     if other:
         raise InputError(
             f"{path}: {len(other)} of {len(data)} labels of {where} ({other[0].structure.name}, ...) have another "
             f"level of theory (key {other[0].level_key[:12]}) than the reference (key {level_key[:12]}), and "
-            f"two levels never mix; `kmde import --for {path}` of their run directories says what differs"
+            f"two levels never mix; `kmde import --for {path}` of their run directories says what differs, "
+            "and with --allow TAGS accepts what is meant"
         )
 
 
@@ -206,6 +260,12 @@ def _remarks(
     labels: list[Labelled],
 ) -> list[str]:
     remarks = []
+    untold = sum(not labelled.level_key for labelled in train)
+    if untold:
+        remarks.append(
+            f"{untold} of {len(train)} labels of train do not say of what level of theory they are: they are taken to "
+            "be of the reference's"
+        )
     trained = {element for labelled in train for element in labelled.structure.species}
     for element in sorted({e for s in target for e in s.species} - trained):
         remarks.append(

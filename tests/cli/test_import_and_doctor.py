@@ -66,15 +66,7 @@ def runs(tmp_path_factory, library):
             ("truncated", 1, "truncated", {}),
             ("unconverged", 1, "unconverged", {}),
         ):
-            directory = folder / name
-            directory.mkdir()
-            settings = VaspReference(**{**REFERENCE, **reference})
-            structure = Structure.from_atoms(frames[frame])
-            make_inputs(settings, structure).write(directory)
-            subprocess.run(
-                STANDIN.split(), cwd=directory, check=True, capture_output=True, env={"KMDE_STANDIN_FAULT": fault}
-            )
-            (directory / "POTCAR").unlink()
+            make_run(folder / name, frames[frame], fault, reference)
     (folder / "empty").mkdir()
     (folder / "outcar").mkdir()
     shutil.copy(folder / "good" / "OUTCAR", folder / "outcar")
@@ -84,6 +76,16 @@ def runs(tmp_path_factory, library):
             file.read_text().replace("<c>Cu</c>", "<c>Fe</c>").replace("Cu_pv", "Fe_pv")
         )
     return folder
+
+
+def make_run(directory: Path, atoms: Any, fault: str = "", reference: dict[str, Any] | None = None) -> Path:
+    """The run directory of the stand-in VASP for a cell."""
+    directory.mkdir()
+    settings = VaspReference(**{**REFERENCE, **(reference or {})})
+    make_inputs(settings, Structure.from_atoms(atoms)).write(directory)
+    subprocess.run(STANDIN.split(), cwd=directory, check=True, capture_output=True, env={"KMDE_STANDIN_FAULT": fault})
+    (directory / "POTCAR").unlink()
+    return directory
 
 
 def campaign(folder: Path, **changes: Any) -> Path:
@@ -122,7 +124,7 @@ def test_our_own_runs_become_a_train_set(runs, tmp_path):
     ("relaxed", "one ionic step: 2 ionic steps: a relaxation or MD, no single point"),
     ("unconverged", "electronic convergence: NELM = 200 electronic steps did not suffice"),
     ("iron", "elements: it contains Fe, wanted are Au, Cu"),
-    ("cutoff", "level of theory: the campaign asks for other input, it changed what decides the energy: ENCUT 680"),
+    ("cutoff", "level of theory: the campaign asks for other input in what decides the energy: ENCUT 680"),
     ("nowhere", "has neither vasprun.xml nor OUTCAR"),
 ])  # fmt: skip
 def test_broken_runs_are_refused_with_a_reason(runs, tmp_path, name, reason):
@@ -150,6 +152,70 @@ def test_without_a_campaign_runs_are_compared_with_each_other(runs, tmp_path):
     mixed = kmde("import", runs / "good", runs / "cutoff", "-o", tmp_path / "mixed.extxyz")
     assert "differ in ENMAX: 680.0 and 500.0" in str(mixed.exception)
     assert not (tmp_path / "mixed.extxyz").exists()
+
+
+def test_runs_of_several_compositions_have_one_level_that_a_campaign_can_compare(runs, tmp_path):
+    """Without --for the file keeps what a campaign compares later."""
+    out = tmp_path / "old.extxyz"
+    frames = ase.io.read(ROOT / "fw_specs" / "cu_au" / "train.extxyz", index=":")
+    pure = next(n for n, atoms in enumerate(frames) if set(atoms.symbols) == {"Cu"})
+    mixed = next(n for n, atoms in enumerate(frames) if set(atoms.symbols) == {"Au", "Cu"})
+    directories = [make_run(tmp_path / name, frames[n]) for name, n in (("pure", pure), ("mixed", mixed))]
+    assert kmde("import", *directories, "-o", out).exit_code == 0
+    assert len({atoms.info["level_key"] for atoms in ase.io.read(out, index=":")}) == 1
+    prepared = prepare(campaign(tmp_path, train=["old.extxyz"]))
+    assert {d.level_key for d in prepared.train} == {prepared.level_key}
+    assert prepared.remarks == []
+    with pytest.raises(InputError, match=r"pure: level of theory: .* ENCUT 600.* → 680.*--allow ENCUT would accept it"):
+        prepare(campaign(tmp_path, train=["old.extxyz"], reference={**REFERENCE, "incar": {"ENCUT": 600}}))
+    with pytest.raises(InputError, match=r"pure: it is a VASP run, the reference is ase\.calculators\.emt\.EMT"):
+        prepare(campaign(tmp_path, train=["old.extxyz"], reference={"engine": "ase", "calculator": "emt"}))
+
+
+@pytest.mark.parametrize("name", ["vasprun.xml", "OUTCAR"])
+def test_vasps_own_files_as_train_set_are_compared_with_the_campaign(runs, tmp_path, name):
+    def given(directory: str, **changes: Any) -> Path:
+        return campaign(tmp_path, train=[str(runs / directory / name)], elements=["Au", "Cu"], **changes)
+
+    prepared = prepare(given("good"))
+    assert [d.level_key for d in prepared.train] == [prepared.level_key]
+    assert not any("do not say" in remark for remark in prepared.remarks)
+    file = given("cutoff")
+    with pytest.raises(InputError, match=r"labels of train .*ENCUT 680(\.0)? → 500.*--allow ENCUT") as error:
+        prepare(given("cutoff"))
+    assert f"`kmde import RUNDIR... --for {file} --allow TAGS -o FILE.extxyz`" in str(error.value)
+    assert len(prepare(given("cutoff", reference={**REFERENCE, "allow_changes": ["ENCUT"]})).train) == 1
+    with pytest.raises(InputError, match="it is a VASP run, the reference is"):
+        prepare(given("good", reference={"engine": "ase", "calculator": "emt"}))
+
+
+def test_every_step_of_a_relaxation_is_of_the_level_of_a_single_point(runs, tmp_path):
+    directory = tmp_path / "relaxation"
+    shutil.copytree(runs / "relaxed", directory)
+    text = (directory / "INCAR").read_text()
+    assert "NSW = 0" in text
+    (directory / "INCAR").write_text(text.replace("NSW = 0", "NSW = 5").replace("IBRION = -1", "IBRION = 2"))
+    assert prepare(campaign(tmp_path, train=["relaxation/OUTCAR"])).train[0].level_key
+
+
+def test_a_target_of_another_level_is_to_come_without_labels(runs, tmp_path):
+    file = campaign(tmp_path, target=[str(runs / "cutoff" / "vasprun.xml")])
+    with pytest.raises(InputError, match=r"labels of target .* POSCARs or CONTCARs: a target needs no labels"):
+        prepare(file)
+
+
+@pytest.mark.parametrize("name", ["vasprun.xml", "OUTCAR"])
+def test_the_file_of_a_run_can_be_named_itself(runs, tmp_path, name):
+    words = ["import", runs / "good" / name, "--for", campaign(tmp_path), "-o", tmp_path / "old.extxyz"]
+    assert kmde(*words).exit_code == 0
+    assert ase.io.read(tmp_path / "old.extxyz").info["label"] == "good"
+    words[1] = runs / "good" / "INCAR"
+    assert "INCAR is neither a run directory nor a vasprun.xml or OUTCAR" in kmde(*words).stdout
+
+
+def test_a_refusal_says_what_would_accept_it(runs, tmp_path):
+    words = ["import", runs / "cutoff", "--for", campaign(tmp_path), "-o", tmp_path / "old.extxyz"]
+    assert "--allow ENCUT would accept it" in kmde(*words).stdout
 
 
 def test_an_outcar_alone_will_do(runs, tmp_path):
@@ -223,9 +289,14 @@ def test_import_for_another_engine(runs, tmp_path):
 # doctor ---------------------------------------------------------------------------------------------------------------
 
 
-def doctor(file: Path, env: dict[str, str]) -> tuple[int, dict[str, list[dict[str, str]]]]:
+WORKER = {"name": "here", "category": "kmde_dft", "query": "{}"}
+
+
+def doctor(
+    file: Path, env: dict[str, str], head: dict[str, Any] = WORKER
+) -> tuple[int, dict[str, list[dict[str, str]]]]:
     worker = file.with_name("my_fworker.yaml")
-    worker.write_text(yaml.safe_dump({"name": "here", "category": "kmde_dft", "env": env}))
+    worker.write_text(yaml.safe_dump({**head, "env": env}))
     ended = kmde("doctor", file, "--fworker", worker, "--json")
     findings: dict[str, list[dict[str, str]]] = {}
     for finding in json.loads(ended.stdout):
@@ -256,10 +327,24 @@ def test_a_worker_that_cannot(tmp_path):
     assert [f["state"] for f in found["POTCARs"]] == ["ok", "problem"]
 
 
+@pytest.mark.parametrize(("head", "text"), [
+    ({"name": "here"}, "my_fworker.yaml lacks category and query, and rlaunch fails without: write `category: ''` and"),
+    ({**WORKER, "query": {}}, "query is {}, which is no JSON in quotes: write '{}'"),
+    ({**WORKER, "query": "{"}, "query is '{', which is no JSON in quotes: write '{}'"),
+])  # fmt: skip
+def test_a_worker_file_that_rlaunch_cannot_read(tmp_path, head, text):
+    file = campaign(tmp_path, reference={"engine": "ase", "calculator": "emt"})
+    code, found = doctor(file, {}, head)
+    assert code == 1
+    (finding,) = found["worker file"]
+    assert finding["state"] == "problem"
+    assert text in finding["text"]
+
+
 def test_a_worker_of_an_ase_campaign(tmp_path):
     code, found = doctor(campaign(tmp_path, reference={"engine": "ase", "calculator": "emt"}), {})
     assert code == 0
-    assert set(found) == {"calculator", "level of theory"}
+    assert set(found) == {"worker file", "calculator", "level of theory"}
 
 
 def test_plan_tells_what_single_points_cost(tmp_path):

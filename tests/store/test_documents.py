@@ -296,7 +296,10 @@ def test_imported_labels(store):
     ids = store.put_imported_labels(labelled, LEVEL, "level")
     assert len(set(ids)) == 3  # the first and the last are one structure with two different labels
     assert store.put_imported_labels(labelled, LEVEL, "level") == ids
-    assert store.count("labels") == 3
+    others = store.put_imported_labels(labelled, LEVEL, "another level")
+    assert not set(others) & set(ids)
+    assert {store.get("labels", key)["level_key"] for key in others} == {"another level"}
+    assert store.count("labels") == 6
     back = store.get_labelled(list(reversed(ids)))
     assert [entry.energy for entry in back] == [-2.0, -1.0, 0.0]
     assert back[0].stress is None

@@ -12,6 +12,11 @@ from kmde_fw.errors import InputError
 from kmde_fw.workflows.prepare import prepare
 
 CU_AU = Path(__file__).parents[2] / "fw_specs/cu_au"
+N_TRAIN = len(ase.io.read(CU_AU / "train.extxyz", ":"))
+UNTOLD = (
+    f"{N_TRAIN} of {N_TRAIN} labels of train do not say of what level of theory they are: they are taken to be of the "
+    "reference's"
+)
 
 
 def campaign(folder: Path, **changes) -> Path:
@@ -51,7 +56,7 @@ def test_parents_are_derived_from_target_and_train_set(tmp_path):
     further = ["parent of the train set: Cu", "parent of the train set: AuCu3"]
     assert [s.name for s in prepared.parents] == [*names, *further]
     assert prepared.n_derived == 4
-    assert prepared.remarks == []
+    assert prepared.remarks == [UNTOLD]
     path = campaign(tmp_path / "b", parents=["POSCAR"])
     ase.io.write(path.parent / "POSCAR", prepared.parents[0].to_atoms() * (2, 1, 1), format="vasp")
     given = prepare(path)
@@ -65,7 +70,7 @@ def test_parents_are_not_derived_if_not_asked_for(tmp_path, design):
     changes = {"design": design} if design else {"preset": "thesis", "design": {}}
     prepared = prepare(campaign(tmp_path / "a", **changes))
     assert prepared.parents == []
-    assert prepared.remarks == []
+    assert prepared.remarks == [UNTOLD]
 
 
 def test_a_target_without_a_parent_is_remarked(tmp_path):
@@ -73,6 +78,7 @@ def test_a_target_without_a_parent_is_remarked(tmp_path):
     frames = ase.io.read(path.parent / "target.extxyz", ":1")
     frames[0].positions += np.random.default_rng(0).normal(0, 0.5, frames[0].positions.shape)
     ase.io.write(path.parent / "target.extxyz", frames)
-    (remark,) = prepare(path).remarks
+    (untold, remark) = prepare(path).remarks
+    assert untold == UNTOLD
     assert remark.startswith("no parent could be derived from the target")
     assert remark.endswith("candidates come from prototypes and the other parents")

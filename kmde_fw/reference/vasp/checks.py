@@ -68,17 +68,27 @@ def check_geometry(run: VaspRun, asked: Structure) -> str:
     return ""
 
 
-def check_level(changed: Mapping[str, Sequence[Any]], allowed: Sequence[str], what: str = "a correction") -> str:
-    """Why changed tags (tag -> [asked, used]) make another level of theory, or nothing.
+def check_level(changed: Mapping[str, Sequence[Any]], allowed: Sequence[str]) -> str:
+    """Why tags that a correction changed (tag -> [asked, used]) make another level of theory, or nothing.
 
     KPOINTS may be among the tags. Tags that only steer the way to the answer (`tags.FREE`) and `allowed` ones do not.
     """
-    permitted = {tag.upper() for tag in allowed}
-    wrong = {tag: values for tag, values in changed.items() if tag not in tags.FREE and tag not in permitted}
+    wrong = not_allowed(changed, allowed)
     if not wrong:
         return ""
-    listed = ", ".join(f"{tag} {_word(asked)} → {_word(used)}" for tag, (asked, used) in wrong.items())
-    return f"{what} changed what decides the energy: {listed} (allow_changes: [{', '.join(wrong)}] would accept it)"
+    accept = f"allow_changes: [{', '.join(wrong)}] would accept it"
+    return f"a correction changed what decides the energy: {listed(wrong)} ({accept})"
+
+
+def not_allowed(changed: Mapping[str, Sequence[Any]], allowed: Sequence[str]) -> dict[str, Sequence[Any]]:
+    """Those of the changed tags that decide the numbers and that nobody has allowed."""
+    permitted = {tag.upper() for tag in allowed}
+    return {tag: values for tag, values in changed.items() if tag not in tags.FREE and tag not in permitted}
+
+
+def listed(changed: Mapping[str, Sequence[Any]]) -> str:
+    """Changed tags in words: ENCUT 680 → 500."""
+    return ", ".join(f"{tag} {_word(asked)} → {_word(used)}" for tag, (asked, used) in changed.items())
 
 
 def check_potcars(run: VaspRun, titels: Sequence[str]) -> str:

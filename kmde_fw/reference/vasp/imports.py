@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,14 +12,16 @@ from kmde_fw.errors import InputError
 from kmde_fw.records import Labelled, content_hash
 from kmde_fw.reference.domain import check_bonds
 from kmde_fw.reference.vasp import VaspEngine, tags
-from kmde_fw.reference.vasp.checks import check_level, check_potcars, check_run
+from kmde_fw.reference.vasp.checks import check_potcars, check_run, listed, not_allowed
 from kmde_fw.reference.vasp.inputs import make_inputs
-from kmde_fw.reference.vasp.parse import VaspRun, read_run
+from kmde_fw.reference.vasp.parse import VaspRun, read_file, read_run
 
 #: what tells the level of a run that no campaign is compared with; as vasprun.xml names them
 CORE = ("ENMAX", "ISPIN", "ISMEAR", "SIGMA", "PREC", "GGA", "METAGGA", "LREAL", "LASPH", "LHFCALC", "IVDW", "LDAU")
 #: VASP's own initial moment of every atom, μ_B
 VASPS_MOMENT = 1.0
+#: what makes a single point of a run: every ionic step of a relaxation is a label of the same level
+PATH_TAGS = ("NSW", "IBRION")
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +40,10 @@ def import_run(
 ) -> Imported:
     """Read one run and check it. elements: the only ones allowed, None: any.
 
-    engine: of a campaign; the run must then be what that campaign would have asked VASP for, but for tags in `allow`
-    (and in the campaign's allow_changes), and its label has the campaign's level of theory.
+    directory: or its vasprun.xml or OUTCAR itself. engine: of a campaign; the run must then be what that campaign would
+    have asked VASP for, but for tags in `allow` (and in the campaign's allow_changes), and its label has the campaign's
+    level of theory. Without one its label has what `differences_of` compares later, and no level_key yet: that is of
+    all runs together.
     """
     try:
         run = read_run(directory)
@@ -51,15 +56,16 @@ def import_run(
         return Imported(directory, "; ".join(reasons))
     notes = list(run.notes)
     if engine is None:
-        level = own_level(run)
-        key = content_hash(level)
+        level, key, settings = own_level(run), "", _settings(run)
     else:
-        level, key = engine.level, engine.level_key
-        reasons += list(_differences(run, engine, allow))
+        level, key, settings = engine.level, engine.level_key, {}
+        bonds = check_bonds(run.structure, engine.settings.domain.min_bond)
+        reasons += [f"shortest bond: {bonds}"] if bonds else []
+        reasons += _differences(run, engine, allow)
         notes.append("POTCARs were compared by title: their files are not there")
     if reasons:
         return Imported(directory, "; ".join(reasons), level=level)
-    label = Labelled(run.structure, run.energy, run.forces, run.stress, level_key=key)
+    label = Labelled(run.structure, run.energy, run.forces, run.stress, level_key=key, vasp=settings)
     return Imported(directory, "", label, level, tuple(notes))
 
 
@@ -69,6 +75,47 @@ def own_level(run: VaspRun) -> dict[str, Any]:
     explicit = {tag: value for tag, value in tags.decisive(run.incar).items() if tag not in _NOT_COMPARED}
     text = {tag: str(value).strip().lower() for tag, value in {**explicit, **incar}.items()}
     return {"engine": "vasp", "incar": text, "potcars": {t.split()[1].split("_")[0]: {"titel": t} for t in run.titels}}
+
+
+def common_key(found: Sequence[Imported]) -> str:
+    """The level_key of runs that `one_level` finds nothing against: their tags, and the POTCARs of all elements."""
+    potcars = {element: potcar for entry in found for element, potcar in entry.level["potcars"].items()}
+    return content_hash({**found[0].level, "potcars": potcars})
+
+
+def differences_of(label: Labelled, engine: VaspEngine) -> list[str]:
+    """What a campaign would have asked for otherwise in the run of a label (`vasp`): one sentence per check.
+
+    In a file of VASP itself every ionic step of a relaxation is as good as a single point. Raises InputError where that
+    file cannot be read.
+    """
+    told = label.vasp
+    if "file" in told:
+        return list(_differences(read_file(Path(told["file"]), whole=False), engine, PATH_TAGS))
+    run = VaspRun(
+        source=Path(told["source"]),
+        structure=label.structure,
+        energies={"e_fr_energy": label.energy},
+        forces=label.forces,
+        stress=label.stress,
+        n_ionic=1,
+        scf=[],
+        converged=True,
+        incar=told["incar"],
+        parameters=told["parameters"],
+        titels=list(told["titels"]),
+        version="",
+        grid=told["grid"],
+    )
+    return list(_differences(run, engine, ()))
+
+
+def _settings(run: VaspRun) -> dict[str, Any]:
+    """What `_differences` wants to know of a run, as plain types."""
+    incar = {tag: value for tag, value in run.incar.items() if tag not in tags.FREE}
+    parameters = {tag: value for tag, value in run.parameters.items() if tag not in (*tags.FREE, *tags.PER_CELL)}
+    told = {"source": str(run.source), "incar": incar, "parameters": parameters, "titels": run.titels, "grid": run.grid}
+    return dict(json.loads(json.dumps(told, default=str)))
 
 
 def one_level(found: Iterable[Imported]) -> list[str]:
@@ -110,9 +157,6 @@ def _differences(run: VaspRun, engine: VaspEngine, allow: Sequence[str]) -> Iter
     if not run.incar:
         yield f"level of theory: no INCAR beside {run.source}, which does not tell all tags; put it there"
         return
-    bonds = check_bonds(run.structure, engine.settings.domain.min_bond)
-    if bonds:
-        yield f"shortest bond: {bonds}"
     asked = {tag: value for tag, value in tags.decisive(inputs.incar).items() if tag not in ("KSPACING", "KGAMMA")}
     used = {tag: value for tag, value in tags.decisive(run.incar).items() if tag not in ("KSPACING", "KGAMMA")}
     for tag in asked:
@@ -133,10 +177,12 @@ def _differences(run: VaspRun, engine: VaspEngine, allow: Sequence[str]) -> Iter
     if run.grid is None or list(run.grid) != list(inputs.grid):
         # None: a list of points, which no mesh can be compared with
         asked["KPOINTS"], used["KPOINTS"] = list(inputs.grid), run.grid
-    changed = tags.changes(asked, used)
-    level = check_level(changed, [*allow, *engine.settings.allow_changes], "the campaign asks for other input, it")
-    if level:
-        yield f"level of theory: {level}"
+    wrong = not_allowed(tags.changes(asked, used), [*allow, *engine.settings.allow_changes])
+    if wrong:
+        yield (
+            f"level of theory: the campaign asks for other input in what decides the energy: {listed(wrong)} "
+            f"(--allow {','.join(wrong)} would accept it)"
+        )
     potcars = check_potcars(run, [engine.potcars[s].titel for s in dict.fromkeys(run.structure.species)])
     if potcars:
         yield f"POTCARs: {potcars}"

@@ -56,9 +56,14 @@ class VaspRun:
 
 
 def read_run(directory: Path) -> VaspRun:
-    """The run in a directory: its vasprun.xml, or where there is none its OUTCAR. Raises InputError, one sentence."""
+    """The run in a directory: its vasprun.xml, or where there is none its OUTCAR. Raises InputError, one sentence.
+
+    A path to one of these files itself will do, too.
+    """
     from monty.os.path import zpath
 
+    if directory.is_file():
+        return read_file(directory)
     for name, reader in (("vasprun.xml", read_vasprun), ("OUTCAR", read_outcar)):
         path = Path(zpath(str(directory / name)))
         if path.is_file():
@@ -68,14 +73,30 @@ def read_run(directory: Path) -> VaspRun:
     raise InputError(f"{directory} has neither vasprun.xml nor OUTCAR: no calculation has run there")
 
 
-def read_vasprun(path: Path) -> VaspRun:
-    """A vasprun.xml. Raises InputError where it is not complete."""
+def read_file(path: Path, whole: bool = True) -> VaspRun:
+    """The run that a vasprun*.xml or *OUTCAR* (or one of them compressed) tells of. Raises InputError.
+
+    whole: one that was cut off is an error; else its finished ionic steps are read.
+    """
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty: the calculation did not run")
+    if "OUTCAR" in path.name:
+        return read_outcar(path, whole)
+    if "vasprun" in path.name.lower():
+        return read_vasprun(path, whole)
+    raise InputError(f"{path} is neither a run directory nor a vasprun.xml or OUTCAR: name one of these")
+
+
+def read_vasprun(path: Path, whole: bool = True) -> VaspRun:
+    """A vasprun.xml. Raises InputError where it is not complete (whole) or has no finished ionic step."""
     from pymatgen.io.vasp.outputs import Vasprun
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = Vasprun(str(path), parse_dos=False, parse_eigen=False, parse_potcar_file=False)
+            found = Vasprun(
+                str(path), parse_dos=False, parse_eigen=False, parse_potcar_file=False, exception_on_bad_xml=whole
+            )
             last = found.ionic_steps[-1]
             forces = np.array(last["forces"], dtype=float)
             stress = np.array(last["stress"], dtype=float) if "stress" in last else None
@@ -112,10 +133,10 @@ def read_vasprun(path: Path) -> VaspRun:
     return run
 
 
-def read_outcar(path: Path) -> VaspRun:
+def read_outcar(path: Path, whole: bool = True) -> VaspRun:
     """An OUTCAR, by ASE's reader and the header's tags, with the INCAR beside it: an OUTCAR does not tell all tags.
 
-    Raises InputError where it is not complete.
+    Raises InputError where it is not complete (whole) or has no finished ionic step.
     """
     import ase.io
     from monty.io import zopen
@@ -154,7 +175,7 @@ def read_outcar(path: Path) -> VaspRun:
         raise InputError(
             f"{path} cannot be read ({words[:200]}): the calculation was cut off or is something else"
         ) from None
-    if "General timing" not in text:
+    if whole and "General timing" not in text:
         raise InputError(f"{path} has no end: the calculation was cut off")
     return run
 
