@@ -181,7 +181,7 @@ def test_vasps_own_files_as_train_set_are_compared_with_the_campaign(runs, tmp_p
     assert [d.level_key for d in prepared.train] == [prepared.level_key]
     assert not any("do not say" in remark for remark in prepared.remarks)
     file = given("cutoff")
-    with pytest.raises(InputError, match=r"labels of train .*ENCUT 680(\.0)? → 500.*--allow ENCUT") as error:
+    with pytest.raises(InputError, match=r"(?s)labels of train .*ENCUT 680(\.0)? → 500.*--allow ENCUT") as error:
         prepare(given("cutoff"))
     assert f"`kmde import RUNDIR... --for {file} --allow TAGS -o FILE.extxyz`" in str(error.value)
     assert len(prepare(given("cutoff", reference={**REFERENCE, "allow_changes": ["ENCUT"]})).train) == 1
