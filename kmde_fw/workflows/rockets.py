@@ -102,16 +102,24 @@ def _unlock(launchpad: LaunchPad, campaign: str) -> None:
 
 
 def _refresh(launchpad: LaunchPad, campaign: str) -> None:
-    """Tell workflows and children of fireworks that they are done, where a kill came between the two."""
-    query = {"spec.kmde.campaign": campaign, "state": "COMPLETED"}
-    done = {document["fw_id"] for document in launchpad.fireworks.find(query, {"fw_id": 1})}
-    for workflow in list(launchpad.workflows.find({"metadata.campaign": campaign}, {"fw_states": 1, "links": 1})):
-        late = [key for key, state in workflow["fw_states"].items() if state != "COMPLETED" and int(key) in done]
-        if late:
-            states = {f"fw_states.{key}": "COMPLETED" for key in late}
-            launchpad.workflows.update_one({"_id": workflow["_id"]}, {"$set": states})
-        for child in sorted({child for key in late for child in workflow["links"].get(key, [])}):
-            launchpad._refresh_wf(child)
+    """Wake fireworks that wait although all their parents are done, where a kill came between the two."""
+    query = {"spec.kmde.campaign": campaign}
+    states = {
+        document["fw_id"]: document["state"] for document in launchpad.fireworks.find(query, {"state": 1, "fw_id": 1})
+    }
+    for workflow in list(launchpad.workflows.find({"metadata.campaign": campaign}, {"parent_links": 1, "nodes": 1})):
+        asleep = [
+            fw_id
+            for fw_id in sorted(workflow["nodes"])
+            if states.get(fw_id) == "WAITING"
+            and all(states.get(parent) == "COMPLETED" for parent in workflow["parent_links"].get(str(fw_id), []))
+        ]
+        if asleep:
+            # the workflow's own note of the states may be older than the fireworks
+            noted = {f"fw_states.{fw_id}": states[fw_id] for fw_id in workflow["nodes"] if fw_id in states}
+            launchpad.workflows.update_one({"_id": workflow["_id"]}, {"$set": noted})
+        for fw_id in asleep:
+            launchpad._refresh_wf(fw_id)
 
 
 def _worker_is_gone(launchpad: LaunchPad, fw_id: int) -> bool:
