@@ -31,6 +31,15 @@ def _plain_environment() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _working_directory() -> Iterator[None]:
+    """Rockets change the folder, and tests remove theirs: each test begins and ends in the project's."""
+    project = Path(__file__).parent.parent
+    os.chdir(project)
+    yield
+    os.chdir(project)
+
+
 @pytest.fixture(scope="session")
 def free_port() -> object:
     """A function that finds a port of 127.0.0.1 that nothing listens on."""
