@@ -14,7 +14,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from kmde_fw.cli import build_app, main
+from kmde_fw.cli import build_app
 from kmde_fw.cli.plan import plan_facts
 from kmde_fw.config import Campaign, load_campaign, parse_campaign
 from kmde_fw.store import Store
@@ -43,21 +43,9 @@ def edit(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def kmde(*words: object, capsys, monkeypatch) -> tuple[int, str, str]:
-    """Exit code, stdout, stderr of `kmde words`, in this process."""
-    monkeypatch.setattr("sys.argv", ["kmde", *map(str, words)])
-    try:
-        main()
-        code = 0
-    except SystemExit as end:
-        code = int(end.code or 0)
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
 @pytest.fixture
-def call(capsys, monkeypatch):
-    return lambda *words: kmde(*words, capsys=capsys, monkeypatch=monkeypatch)
+def call(kmde):
+    return kmde
 
 
 def test_init_writes_a_campaign_file_and_never_overwrites_one(call, tmp_path):

@@ -9,26 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from kmde_fw.cli import main
 from kmde_fw.report.words import cure, exceeded_words, function_words, motif_words
 from kmde_fw.store import Store, queries
 
 
 @pytest.fixture
-def call(capsys, monkeypatch, finished_launchpad: Path):
-    """Exit code, stdout, stderr of `kmde words` on the finished campaigns."""
-
-    def kmde(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["kmde", *map(str, words), "-l", str(finished_launchpad)])
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return kmde
+def call(kmde, finished_launchpad: Path):
+    """`kmde words` on the finished campaigns."""
+    return lambda *words: kmde(*words, "-l", finished_launchpad)
 
 
 def test_why_tells_the_whole_story_of_a_pick(call, finished: Store):

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from kmde_fw.cli import main
 from kmde_fw.errors import StoreError
 from kmde_fw.report.cycles import curve_lines
 from kmde_fw.store import COLLECTIONS, Store, queries
@@ -72,20 +71,6 @@ def test_a_campaign_at_work_is_not_removed():
     check_idle(0, "demo")
     with pytest.raises(StoreError, match="2 fireworks at work"):
         check_idle(2, "demo")
-
-
-@pytest.fixture
-def kmde(capsys, monkeypatch):
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["kmde", *map(str, words)])
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return code, *capsys.readouterr()
-
-    return call
 
 
 def test_rm_shows_asks_and_removes_fireworks_too(kmde, launchpad_file: Path, copy: Store, monkeypatch):

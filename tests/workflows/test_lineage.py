@@ -10,24 +10,9 @@ import numpy as np
 import pytest
 import yaml
 
-from kmde_fw.cli import main
 from kmde_fw.errors import InputError, StoreError
 from kmde_fw.store import Store, queries
 from kmde_fw.workflows.lineage import DATA, MODEL, RECORD, retrain
-
-
-@pytest.fixture
-def kmde(capsys, monkeypatch):
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["kmde", *map(str, words)])
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return code, *capsys.readouterr()
-
-    return call
 
 
 @pytest.fixture
