@@ -55,7 +55,7 @@ MISSING_SAMPLE = 2000
 #: displaced copies of the target: until each element has VICINITY_SAMPLE atoms, at most so many
 MAX_COPIES = 20
 #: candidates whose symmetry functions are computed, of a cycle's pool
-LOOKED_AT = 4000
+LOOKED_AT = 2500
 #: part of the train atoms whose distance from all others is not taken for usual
 USUAL = 0.001
 #: rows of one block of distances: these stay in the processor's cache
@@ -140,30 +140,30 @@ class EnvironmentChoice:
         """Among these candidates; seed: of the draw of the vicinity."""
         elements, features = known.elements, known.features
         initial, surrogates, target = known.initial, known.surrogates, known.target
-        near_target = vicinity(target, near, elements, seed)
-        familiar = _Environments.of([*initial, *target], elements, features)
-        around = _Environments.of(near_target, elements, features)
-        train = _Environments.of([*initial, *surrogates], elements, features)
-        n_features = familiar.values[0].shape[1]
-        offered = _Environments.of(candidates, elements, features, n_features)
+        at_home = _Environments.of(target, elements, features)
+        around = _Environments.of(vicinity(target, near, elements, seed), elements, features)
+        first = _Environments.of(initial, elements, features)
+        n_features = first.values[0].shape[1]
         later = _Environments.of(surrogates, elements, features, n_features)
+        offered = _Environments.of(candidates, elements, features, n_features)
+        familiar, train = first.values_with(at_home), first.values_with(later)
         rng = np.random.default_rng([seed, 1])
         n = len(candidates)
         nearest, weights, reach = [], [], []
         strange, strange_surrogates = np.zeros(n), np.zeros(len(surrogates))
         for element in range(len(elements)):
-            scale = _scale(np.concatenate([around.values[element], familiar.values[element]]))
+            scale = _scale(np.concatenate([around.values[element], familiar[element]]))
             points = around.values[element] * scale
             share = len(points)
             points = _sample(points, VICINITY_SAMPLE, rng)
-            references = _sample(familiar.values[element] * scale, KNOWN_SAMPLE, rng)
+            references = _sample(familiar[element] * scale, KNOWN_SAMPLE, rng)
             for environments, sums in ((offered, strange), (later, strange_surrogates)):
                 values = environments.values[element] * scale
                 np.add.at(sums, environments.owner[element], _nearest(values, references))
             if not share:
                 continue
             weights.append(np.full(len(points), share / len(points)))
-            nearest.append(_nearest(points, train.values[element] * scale))
+            nearest.append(_nearest(points, train[element] * scale))
             reach.append(_reach(points, offered.values[element] * scale, offered.owner[element], n))
         missing = _missing(known.outliers, seed)
         known_counts = [(s.counts(elements), NOISE) for s in initial]
@@ -382,6 +382,10 @@ class _Environments:
             tuple(stacked[kinds == e] for e in range(len(elements))),
             tuple(owner[kinds == e] for e in range(len(elements))),
         )
+
+    def values_with(self, others: _Environments) -> list[np.ndarray]:
+        """The values of these and of other structures, by element."""
+        return [np.concatenate(pair) for pair in zip(self.values, others.values, strict=True)]
 
 
 def _scale(values: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import pytest
 
 from kmde_fw.config import Vicinity
 from kmde_fw.core.environments import (
+    LOOKED_AT,
     NOISE,
     STRANGENESS,
     EnvironmentChoice,
@@ -169,7 +170,7 @@ def test_known_crystals_are_always_looked_at():
     bonds, unvaried = np.full(6000, 1.0), np.zeros(6000, dtype=bool)
     bonds[7], unvaried[[5, 7, 5999]] = 0.5, True
     rows = looked_at(bonds, unvaried, 0.85, [0, 1])
-    assert len(rows) == 4000
+    assert len(rows) == LOOKED_AT
     assert {5, 5999} <= set(rows.tolist())
     assert 7 not in rows
     assert rows.tolist() == sorted(set(rows.tolist()))
