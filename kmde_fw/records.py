@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-#: version of the documents' form; a database of another version is refused
-SCHEMA_VERSION = 1
+#: version of the documents' form; a database of another version is refused, an older one may be migrated
+SCHEMA_VERSION = 2
 
 
 def content_hash(value: Any) -> str:

@@ -69,6 +69,28 @@ def stop(launchpad: LaunchpadFile = None, data: DataDirectory = None) -> None:
 
 
 @app.command()
+def migrate(
+    launchpad: LaunchpadFile = None,
+    end: Annotated[bool, typer.Option("--end", help="end campaigns that are not finished, as they are")] = False,
+    as_json: Json = False,
+) -> None:
+    """Bring the documents of an older kmde_fw to this one's schema version. Interrupted, it is called again."""
+    from kmde_fw.records import SCHEMA_VERSION
+    from kmde_fw.workflows.launchpad import launchpad_of
+    from kmde_fw.workflows.migration import migrate_database
+
+    with launchpad_of(launchpad) as pad:
+        changed = migrate_database(pad, end)
+    if as_json:
+        typer.echo(json.dumps({"schema_version": SCHEMA_VERSION, "migrated": changed}, indent=2))
+    elif changed:
+        counts = ", ".join(f"{number} {name}" for name, number in changed.items())
+        typer.echo(f"the database has schema version {SCHEMA_VERSION} now; migrated: {counts}")
+    else:
+        typer.echo(f"the database has schema version {SCHEMA_VERSION} already: nothing was changed")
+
+
+@app.command()
 def status(launchpad: LaunchpadFile = None, data: DataDirectory = None, as_json: Json = False) -> None:
     """Say where the database is, whether it answers and what is in it. Exit code 1 if it does not answer."""
     from kmde_fw.errors import StoreError
@@ -116,6 +138,8 @@ def _sentences(facts: dict[str, Any]) -> list[str]:
     else:
         counts = ", ".join(f"{number} {name}" for name, number in facts["documents"].items())
         lines.append(f"it answers, schema version {facts['schema_version']}: {counts}")
+        if facts["needs_migration"]:
+            lines.append("this kmde_fw needs a newer schema version: `kmde db migrate` brings it there")
     return lines
 
 

@@ -210,7 +210,7 @@ def _cost(store: Store, campaign: str, cycles: list[Record], surrogates: list[Re
             "training": sum(model["seconds"] for model in models),
             "reference calculations": sum(label["seconds"] or 0.0 for label in labels),
             "analysis": seconds("analyses"),
-            "candidates": sum(s["generate_seconds"] for s in store.find("selections", {"campaign": campaign})),
+            "candidates": sum(s["generate_seconds"] or 0.0 for s in store.find("selections", {"campaign": campaign})),
             "selection": seconds("selections"),
             "evaluation": seconds("evaluations"),
         },

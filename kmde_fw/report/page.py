@@ -406,11 +406,15 @@ def _cost(facts: Record) -> str:
     reused = (
         f"{cost['labels_reused']} of {cost['labels']} labels and {cost['models_reused']} of {cost['models']} models"
     )
+    # an older kmde_fw did not count it
+    cells = (
+        f": in terms of electrons cubed that is the cost of {cost['train_cells']:.2g} cells of the train set"
+        if cost["train_cells"] is not None
+        else ""
+    )
     return (
-        f"<p>{cost['candidates']:,} candidates were looked at, {cost['labels']} were labelled: in terms of electrons "
-        "cubed "
-        f"that is the cost of {cost['train_cells']:.2g} cells of the train set. {reused} were there already from other "
-        "campaigns and were not computed again.</p>" + table(["step", "wall time"], rows, "lr")
+        f"<p>{cost['candidates']:,} candidates were looked at, {cost['labels']} were labelled{cells}. {reused} were "
+        "there already from other campaigns and were not computed again.</p>" + table(["step", "wall time"], rows, "lr")
     )
 
 

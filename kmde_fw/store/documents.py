@@ -25,6 +25,7 @@ from kmde_fw import __version__
 from kmde_fw.errors import StoreError
 from kmde_fw.records import SCHEMA_VERSION, Labelled, LabelResult, Structure, content_hash
 from kmde_fw.store.connect import Connection, Documents, address_of, connect, sentences
+from kmde_fw.store.migrations import SHORT, check_version
 
 #: every collection and, besides its _id, the fields that name one document of it, together unique
 COLLECTIONS: dict[str, tuple[str, ...]] = {
@@ -57,7 +58,6 @@ _SEARCHED: dict[str, tuple[tuple[str, ...], ...]] = {
 #: collections whose documents are named by a content hash, and so many of its characters are stored as `short`: the
 #: embedded server scans a collection for "begins with", and looks an equal `short` up
 HASHED = ("structures", "labels", "models")
-SHORT = 6
 #: documents asked for by _id in one query: the embedded server takes 20 ms for 100 and 1.4 s for 1000
 _BATCH = 100
 #: comparisons, which `find` does not take
@@ -553,24 +553,11 @@ class Store:
                 meta.insert_one(schema)
             except DuplicateKeyError:
                 schema = meta.find_one({"_id": "schema"}) or schema
-        if schema["version"] != SCHEMA_VERSION:
-            raise StoreError(
-                f"database {self.name} at {self.address} has schema version {schema['version']} (written by "
-                f"kmde_fw {schema.get('code_version', '?')}), this kmde_fw {__version__} needs {SCHEMA_VERSION}: "
-                "use the kmde_fw that wrote it, or another `name` in launchpad.yaml"
-            )
+        check_version(schema, self.name, self.address)
         indexes = content_hash([COLLECTIONS, _SEARCHED])
         if schema.get("indexes") != indexes:
-            self._shorten()
             self._make_indexes()
             meta.update_one({"_id": "schema"}, {"$set": {"indexes": indexes}})
-
-    def _shorten(self) -> None:
-        """`short` into the documents of a database that was made before there was one."""
-        for collection in HASHED:
-            for document in self.database[collection].find({"short": {"$exists": False}}, {"_id": 1}):
-                change = {"$set": {"short": document["_id"][:SHORT]}}
-                self.database[collection].update_one({"_id": document["_id"]}, change)
 
     def _make_indexes(self) -> None:
         for collection, keys in COLLECTIONS.items():
@@ -581,7 +568,8 @@ class Store:
 
 
 def contents(connection: Connection) -> dict[str, Any]:
-    """What a database holds, without writing anything: schema_version (None if it is fresh) and document counts.
+    """What a database holds, without writing anything: schema_version (None if it is fresh), whether it has to be
+    migrated, and document counts.
 
     Raises StoreError if it does not answer.
     """
@@ -592,6 +580,8 @@ def contents(connection: Connection) -> dict[str, Any]:
             counted = ("campaigns", "cycles", "structures", "labels", "models")
             return {
                 "schema_version": schema["version"] if schema else None,
+                "needs_migration": schema is not None
+                and (schema["version"] < SCHEMA_VERSION or "migrating_from" in schema),
                 "documents": {name: database[name].estimated_document_count() for name in (*counted, "fireworks")},
             }
     finally:

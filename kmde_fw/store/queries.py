@@ -12,7 +12,8 @@ from typing import Any
 
 from kmde_fw.errors import StoreError
 from kmde_fw.records import cycle_key
-from kmde_fw.store.documents import SHORT, Store
+from kmde_fw.store.documents import Store
+from kmde_fw.store.migrations import SHORT
 
 Record = dict[str, Any]
 

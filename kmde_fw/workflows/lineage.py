@@ -83,6 +83,11 @@ def retrain(folder: Path, progress: Any = None) -> tuple[Comparison, bytes]:
 
     record, data, weights = _read(folder)
     model = record["model"]
+    if model["always_train"] is None:
+        raise InputError(
+            f"{folder}: the model is of an older kmde_fw, which did not note what it could hold out for validation: it "
+            "cannot be trained again as it was"
+        )
     begin = time.monotonic()
     again, _ = train(
         data,

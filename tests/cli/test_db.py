@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from kmde_fw.cli.db import app
 from kmde_fw.errors import KmdeError
+from kmde_fw.records import SCHEMA_VERSION
 from kmde_fw.store import server
 
 
@@ -79,7 +80,7 @@ def test_start_use_with_fireworks_stop(place, monkeypatch):
     assert status["answers"] is True
     assert status["documents"]["fireworks"] == 1
     assert status["embedded"]["data"] == str(place / ".kmde" / "db")
-    assert "it answers, schema version 1: 0 campaigns" in kmde_db("status").text
+    assert f"it answers, schema version {SCHEMA_VERSION}: 0 campaigns" in kmde_db("status").text
 
     stopped = kmde_db("stop")
     assert stopped.code == 0

@@ -61,12 +61,6 @@ def test_an_ambiguous_beginning_lists_what_it_could_be(store: Store):
         queries.resolve(store, "aaaaaa")
 
 
-def test_ids_of_an_older_database_are_shortened_when_it_is_opened(store: Store):
-    store.database["labels"].insert_one({"_id": "0123456789"})
-    store.database["kmde_meta"].update_one({"_id": "schema"}, {"$set": {"indexes": "older"}})
-    assert Store(store.database).find_hash("0123456") == [("labels", "0123456789")]
-
-
 def test_candidates_come_best_first_from_the_cycle_asked_for(finished: Store):
     rows = queries.candidates(finished, "demo", 1, top=30)
     assert [row["rank"] for row in rows] == list(range(30))
