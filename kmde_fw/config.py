@@ -76,9 +76,9 @@ class Descriptor(Section):
     """Behler-Parrinello symmetry functions G2 and narrow G3, thesis T(1.2) and T(1.3)."""
 
     cutoff: Positive = Field(4.0, le=20.0, description="cutoff radius r_c in Å, also of the distributions")
-    radial_eta: tuple[Positive, ...] = Field((0.01, 0.05, 0.1), description="η of G2 in Å⁻²")
+    radial_eta: tuple[NonNegative, ...] = Field((0.01, 0.05, 0.1), description="η of G2 in Å⁻²")
     radial_shift: tuple[NonNegative, ...] = Field((0.0,), description="R_s of G2 in Å")
-    angular_eta: tuple[Positive, ...] = Field((0.01, 0.1), description="η of G3 in Å⁻²")
+    angular_eta: tuple[NonNegative, ...] = Field((0.01, 0.1), description="η of G3 in Å⁻²")
     # below 1 the derivative of G3 diverges where three atoms are in line
     angular_zeta: tuple[AtLeastOne, ...] = Field((1.0, 4.0), description="ζ of G3, 1 or more")
     angular_lambda: tuple[Literal[1, -1], ...] = Field((1, -1), description="λ of G3")

@@ -18,6 +18,7 @@ class Format(StrEnum):
     """What a model can be written as."""
 
     safetensors = "safetensors"
+    n2p2 = "n2p2"
 
 
 def export(
@@ -31,7 +32,12 @@ def export(
         Path, typer.Option("--output", "-o", metavar="PATH", help="file, or for other formats the folder, to write")
     ],
     model_format: Annotated[
-        Format, typer.Option("--format", help="safetensors: one file, for kmde_fw.hdnnp.HdnnpCalculator")
+        Format,
+        typer.Option(
+            "--format",
+            help="safetensors: one file, for kmde_fw.hdnnp.HdnnpCalculator; "
+            "n2p2: a folder, for n2p2 and LAMMPS' pair_style hdnnp",
+        ),
     ] = Format.safetensors,
     cycle: Annotated[int | None, typer.Option(help="of which cycle; default: the last one that is closed")] = None,
     number: Annotated[
@@ -55,5 +61,20 @@ def _safetensors(found: Found, output: Path) -> list[str]:
     return []
 
 
+def _n2p2(found: Found, output: Path) -> list[str]:
+    from kmde_fw.files import write_folder
+    from kmde_fw.hdnnp.n2p2 import n2p2_files
+
+    files = n2p2_files(found.model, found.name, str(output))
+    write_folder(output, files)
+    return [
+        f"  {', '.join(files)}",
+        f"  in a LAMMPS input with the package ML-HDNNP: include {output}/{list(files)[-1]}",
+    ]
+
+
 #: each writes a model to a path, and returns what the user should know, in lines; it may raise OSError
-WRITERS: dict[Format, Callable[[Found, Path], list[str]]] = {Format.safetensors: _safetensors}
+WRITERS: dict[Format, Callable[[Found, Path], list[str]]] = {
+    Format.safetensors: _safetensors,
+    Format.n2p2: _n2p2,
+}

@@ -14,6 +14,7 @@ import yaml
 
 from kmde_fw.config import Descriptor, Network, Training
 from kmde_fw.errors import InputError
+from kmde_fw.files import extxyz_frame
 from kmde_fw.records import Labelled, Structure
 from kmde_fw.versions import versions
 
@@ -44,15 +45,9 @@ def export(record: Mapping[str, Any], data: Sequence[Labelled], weights: bytes, 
 
 
 def _frame(row: Mapping[str, Any], labelled: Labelled) -> str:
-    """One structure in extended XYZ, numbers so that they come back the same (ASE's own writer keeps 8 decimals)."""
-    structure = labelled.structure
-    cell = " ".join(repr(float(x)) for x in np.asarray(structure.cell).ravel())
-    head = f'Lattice="{cell}" Properties=species:S:1:pos:R:3:forces:R:3 energy={float(labelled.energy)!r}'
-    head += f' structure_id={structure.id} label_id={row["label_id"]} origin={row["origin"]["kind"]} pbc="T T T"'
-    lines = [str(len(structure)), head]
-    for species, position, force in zip(structure.species, structure.positions, labelled.forces, strict=True):
-        lines.append(" ".join([species, *(repr(float(x)) for x in (*position, *force))]))
-    return "\n".join(lines) + "\n"
+    """One structure of the train set, with where it comes from."""
+    info = {"structure_id": labelled.structure.id, "label_id": row["label_id"], "origin": row["origin"]["kind"]}
+    return extxyz_frame(labelled, info)
 
 
 @dataclass(frozen=True)

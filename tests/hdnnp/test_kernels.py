@@ -71,8 +71,9 @@ def plain(structure, elements, d):
         Descriptor(cutoff=4.7, radial_shift=(0, 1.5), angular_zeta=(1, 2.5, 6)),
         Descriptor(radial_eta=(), angular_eta=(0.4,)),
         Descriptor(radial_eta=(1.3,), angular_eta=()),
+        Descriptor(radial_eta=(0, 0.2), angular_eta=(0,)),
     ],
-    ids=["usual", "larger", "angular alone", "radial alone"],
+    ids=["usual", "larger", "angular alone", "radial alone", "without Gaussians"],
 )
 def test_values_and_derivatives_are_those_of_the_formulas(make_structure, descriptor):
     for structure in (make_structure(), Structure.from_atoms(bulk("Fe", "hcp", a=2.5, c=4.1))):
