@@ -6,22 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kmde_fw.cli import main
 from kmde_fw.store import Store
-
-
-@pytest.fixture
-def kmde(capsys, monkeypatch):
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["kmde", *map(str, words)])
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return code, *capsys.readouterr()
-
-    return call
 
 
 def test_a_model_is_named_by_campaign_cycle_number_id_or_file(
@@ -69,3 +54,26 @@ def test_a_foreign_file_and_an_unwritable_place_are_sentences(kmde, finished_lau
     code, _, err = kmde("export", "demo", "-o", tmp_path / "nowhere" / "m", "-l", finished_launchpad)
     assert code == 1
     assert "cannot write" in err
+
+
+def test_n2p2_gets_a_folder_and_a_line_for_lammps(kmde, finished_launchpad, tmp_path: Path):
+    from kmde_fw.hdnnp import load
+    from kmde_fw.hdnnp.n2p2 import read_potential
+    from kmde_fw.inputs import read_structures
+
+    folder = tmp_path / "deep" / "hdnnp"
+    code, out, err = kmde("export", "demo", "--format", "n2p2", "-o", folder, "-l", finished_launchpad)
+    assert code == 0, err
+    assert f"include {folder}/pair_hdnnp.lmp" in out
+    names = ["input.nn", "pair_hdnnp.lmp", "scaling.data", "weights.029.data", "weights.079.data"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert [path.name for path in folder.parent.iterdir()] == ["hdnnp"], "nothing is left over"
+    assert kmde("export", "demo", "-o", tmp_path / "m.safetensors", "-l", finished_launchpad)[0] == 0
+    structure = read_structures("fw_specs/cu_au/target.extxyz")[0]
+    same = load(tmp_path / "m.safetensors").predict(structure).energy
+    assert read_potential(folder).model.predict(structure).energy == pytest.approx(same, abs=1e-9)
+    (tmp_path / "file").write_text("")
+    code, _, err = kmde("export", tmp_path / "m.safetensors", "--format", "n2p2", "-o", tmp_path / "file")
+    assert code == 1
+    assert "cannot write" in err
+    assert (tmp_path / "file").read_text() == ""

@@ -237,7 +237,7 @@ def _descriptor(keywords: Keywords, functions: dict[str, list[Function]], units:
             radial_shift=tuple(sorted({f.shift for f in radial})) or (0.0,),
             angular_eta=tuple(sorted({f.eta for f in angular})),
             angular_zeta=tuple(sorted({f.zeta for f in angular})),
-            angular_lambda=tuple(sorted({int(f.bend) for f in angular}, reverse=True)),  # type: ignore[arg-type]
+            angular_lambda=tuple(sorted({int(f.bend) for f in angular}, reverse=True)),
         )
     except ValidationError as error:
         from kmde_fw.config import sentence
