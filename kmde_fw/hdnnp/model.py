@@ -96,18 +96,25 @@ class Hdnnp:
             species=structure.species_index(self.elements),
         )
 
-    def extrapolating(self, features: np.ndarray, species: np.ndarray, tolerance: float = 1e-6) -> np.ndarray:
-        """Which atoms leave the training data: (n,) bool from features (n, F) and element indices (n,).
+    @cached_property
+    def trained(self) -> np.ndarray:
+        """Of which elements the model has training data, (n_elements,) bool."""
+        return np.isfinite(self.minimum).all(axis=1)
 
-        An atom does if a feature lies below min - tolerance * (max - min) or above max + tolerance * (max - min) of
-        its element's training atoms, or if its element has none.
+    def outside(self, features: np.ndarray, species: np.ndarray, tolerance: float = 1e-6) -> np.ndarray:
+        """Which features leave the training data, (n, F) bool, from features (n, F) and element indices (n,).
+
+        One does below min - tolerance * (max - min) and above max + tolerance * (max - min) of its element's training
+        atoms; none does of an element without any.
         """
-        trained = np.isfinite(self.minimum).all(axis=1)
-        low = np.where(trained[:, None], self.minimum, 0.0)
-        high = np.where(trained[:, None], self.maximum, 0.0)
+        low, high = (np.where(self.trained[:, None], x, 0.0) for x in (self.minimum, self.maximum))
         margin = tolerance * (high - low)
         outside = (features < (low - margin)[species]) | (features > (high + margin)[species])
-        return outside.any(axis=1) | ~trained[species]
+        return outside & self.trained[species][:, None]
+
+    def extrapolating(self, features: np.ndarray, species: np.ndarray, tolerance: float = 1e-6) -> np.ndarray:
+        """Which atoms leave the training data: (n,) bool, see `outside`; or are of an element without any."""
+        return self.outside(features, species, tolerance).any(axis=1) | ~self.trained[species]
 
     def _evaluate(self, fingerprint: Fingerprint, n_atoms: int) -> tuple[np.ndarray, np.ndarray]:
         """Energies (n_atoms,) in eV of the first atoms, and dE/dG (n, F) in eV, 0 for the others."""

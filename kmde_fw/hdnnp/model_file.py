@@ -78,11 +78,15 @@ def save(model: Hdnnp, path: Path | str) -> None:
 
 def load(path: Path | str) -> Hdnnp:
     """Read a model from a file. Raises ModelError if that is not possible."""
+    return from_bytes(read_bytes(Path(path)), str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """What a model file holds. ModelError if it cannot be read."""
     try:
-        data = Path(path).read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise ModelError(f"cannot read the model file {path}: {error.strerror}") from None
-    return from_bytes(data, str(path))
 
 
 def _metadata(data: bytes) -> dict[str, Any] | None:

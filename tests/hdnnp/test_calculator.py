@@ -3,7 +3,8 @@ import sys
 
 import numpy as np
 import pytest
-from ase import units
+from ase import Atoms, units
+from ase.calculators.calculator import PropertyNotImplementedError
 from ase.md.verlet import VelocityVerlet
 
 from kmde_fw.config import Descriptor, Network, Training
@@ -39,11 +40,68 @@ def test_extrapolating_atoms_are_reported(make_model, structure):
     assert not atoms.calc.results["extrapolating"].any()
 
 
-def test_molecules_are_refused(model, structure):
+def _displaced_slopes(atoms, calculator, step=1e-4):
+    """-dE/dR (n, 3) by central differences."""
+    slopes = np.zeros((len(atoms), 3))
+    for k in range(len(atoms)):
+        for c in range(3):
+            for sign in (1, -1):
+                moved = atoms.copy()
+                moved.positions[k, c] += sign * step
+                moved.calc = calculator
+                slopes[k, c] -= sign * moved.get_potential_energy() / (2 * step)
+    return slopes
+
+
+@pytest.mark.parametrize("pbc", [(False, False, False), (True, True, False), (False, True, False), (True, True, True)])
+def test_forces_and_stress_are_slopes_whatever_is_periodic(model, structure, pbc):
+    atoms = structure.to_atoms()
+    atoms.pbc = pbc
+    calculator = HdnnpCalculator(model)
+    atoms.calc = calculator
+    forces, stress = atoms.get_forces(), atoms.get_stress()
+    np.testing.assert_allclose(forces, _displaced_slopes(atoms, calculator), atol=1e-6)
+    assert np.abs(forces.sum(axis=0)).max() < 1e-10
+    for k, (a, b) in enumerate([(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)]):
+        energies = []
+        for sign in (1, -1):
+            strain = np.zeros((3, 3))
+            strain[a, b] += sign * 0.5e-4
+            strain[b, a] += sign * 0.5e-4
+            moved = atoms.copy()
+            moved.set_cell(atoms.cell @ (np.eye(3) + strain), scale_atoms=True)
+            moved.calc = calculator
+            energies.append(moved.get_potential_energy())
+        assert stress[k] == pytest.approx((energies[0] - energies[1]) / 2e-4 / atoms.get_volume(), abs=1e-6)
+
+
+def test_a_cluster_needs_no_cell_and_is_where_it_is(model, structure):
     atoms = structure.to_atoms()
     atoms.pbc = False
+    atoms.calc = calculator = HdnnpCalculator(model)
+    energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+    alone = Atoms(atoms.symbols, atoms.positions + 100.0, calculator=calculator)
+    assert alone.get_potential_energy() == pytest.approx(energy, abs=1e-10)
+    np.testing.assert_allclose(alone.get_forces(), forces, atol=1e-10)
+    with pytest.raises(PropertyNotImplementedError):
+        alone.get_stress()
+    boxed = atoms.copy()
+    boxed.set_cell(np.diag([60.0, 60.0, 60.0]))
+    boxed.pbc = True
+    boxed.calc = calculator
+    assert boxed.get_potential_energy() == pytest.approx(energy, abs=1e-10)
+    single = Atoms("Al", calculator=calculator)
+    assert single.get_forces().tolist() == [[0.0, 0.0, 0.0]]
+
+
+def test_a_missing_cell_vector_and_lost_atoms_are_refused(model, structure):
+    atoms = Atoms("AlFe", [[0, 0, 0], [2, 0, 0]], cell=[5, 5, 0], pbc=True, calculator=HdnnpCalculator(model))
+    with pytest.raises(ModelError, match="cell vector is missing"):
+        atoms.get_potential_energy()
+    atoms = structure.to_atoms()
     atoms.calc = HdnnpCalculator(model)
-    with pytest.raises(ModelError, match=r"set atoms\.pbc to True"):
+    atoms.positions[2, 1] = np.nan
+    with pytest.raises(ModelError, match="the run has exploded"):
         atoms.get_potential_energy()
 
 
