@@ -260,8 +260,10 @@ class VaspReference(Reference):
 
     engine: Literal["vasp"]
     input_set: str = Field("MatPESStaticSet", description="a class of pymatgen.io.vasp.sets")
-    incar: dict[str, bool | int | float | str | list[Any] | None] = Field(
-        default_factory=dict, description="tags laid over those of the input set; null takes one of its tags out"
+    incar: dict[str, bool | int | float | str | list[Any] | dict[str, float] | None] = Field(
+        default_factory=dict,
+        description="tags laid over those of the input set; null takes one of its tags out; LDAUU, LDAUJ, LDAUL and "
+        "MAGMOM by element, such as {Fe: 4.0}",
     )
     kspacing: Positive | None = Field(None, description="largest distance of k-points in Å⁻¹ (2π included), KSPACING")
     kpoints: Positive | tuple[PositiveInt, PositiveInt, PositiveInt] | None = Field(
@@ -294,9 +296,17 @@ class VaspReference(Reference):
     domain: VaspDomain = Field(VaspDomain(), description="where it can be trusted")
 
     @model_validator(mode="after")
-    def _check_kpoints(self) -> VaspReference:
+    def _check_rules(self) -> VaspReference:
         if self.kspacing is not None and self.kpoints is not None:
             raise ValueError("kspacing and kpoints are two rules for the same thing: give one of them")
+        if self.magmoms and any(tag.upper() == "MAGMOM" for tag in self.incar):
+            raise ValueError("magmoms and incar.MAGMOM are two rules for the same thing: give one of them")
+        for tag, value in self.incar.items():
+            for element in value if isinstance(value, dict) else ():
+                try:
+                    _known_element(element)
+                except ValueError as error:
+                    raise ValueError(f"incar.{tag}: {error}") from None
         return self
 
 

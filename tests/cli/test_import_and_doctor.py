@@ -247,7 +247,7 @@ def by_outcar(runs, tmp_path_factory):
 @pytest.mark.parametrize(("incar", "divisions", "reason"), [
     ("", "", ""),
     ("IVDW = 11\n", "", "IVDW unset → 11"),
-    ("LDAU = .TRUE.\nLDAUU = 4 4\n", "", "LDAUU unset → [4, 4]"),
+    ("LDAU = .TRUE.\nLDAUU = 4 4\n", "", "LDAUU no U → Cu: U 4 J 1 l 2 type 2"),
     ("", "1 1 1", "→ [1, 1, 1]"),
     (None, "", "no INCAR beside"),
 ])  # fmt: skip
@@ -257,6 +257,12 @@ def test_an_outcar_for_a_campaign_is_compared_by_the_incar_beside_it(by_outcar, 
     ended = kmde(*words)
     assert (ended.exit_code == 0) is not bool(reason), ended.output
     assert reason in ended.stdout
+
+
+def test_runs_of_another_u_never_mix(by_outcar, tmp_path):
+    runs = [by_outcar(f"u{u}", f"LDAU = .TRUE.\nLDAUU = {u}\nLDAUJ = 0\nLDAUL = 2\n") for u in (4, 5)]
+    ended = kmde("import", *runs, "-o", tmp_path / "old.extxyz")
+    assert "differ in LDAU of Cu: U 4 J 0 l 2 type 2 and U 5 J 0 l 2 type 2" in str(ended.exception)
 
 
 def test_a_list_of_k_points_cannot_be_compared(runs, tmp_path):
@@ -272,10 +278,17 @@ def test_a_list_of_k_points_cannot_be_compared(runs, tmp_path):
 
 def test_runs_that_share_no_element_with_the_first_are_compared_with_each_other():
     found = [
-        Imported(Path(name), "", level={"incar": {}, "potcars": {element: {"titel": titel}}})
-        for name, element, titel in (("a", "Cu", "Cu_pv"), ("b", "Au", "Au"), ("c", "Au", "Au_sv"))
+        Imported(Path(name), "", level={"incar": {}, "potcars": {element: {"titel": titel}}, "hubbard": {element: u}})
+        for name, element, titel, u in (
+            ("a", "Cu", "Cu_pv", "U 4"),
+            ("b", "Au", "Au", "no U"),
+            ("c", "Au", "Au_sv", "U 1"),
+        )
     ]
-    assert one_level(found) == ["b and c differ in POTCAR of Au: Au and Au_sv"]
+    assert one_level(found) == [
+        "b and c differ in POTCAR of Au: Au and Au_sv",
+        "b and c differ in LDAU of Au: no U and U 1",
+    ]
 
 
 def test_import_for_another_engine(runs, tmp_path):

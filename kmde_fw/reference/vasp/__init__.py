@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kmde_fw.config import VaspReference
-from kmde_fw.errors import InputError
+from kmde_fw.errors import EngineError, InputError
 from kmde_fw.records import LabelResult, Structure, content_hash
 from kmde_fw.reference.domain import check_bonds
 from kmde_fw.reference.vasp import tags
@@ -20,6 +20,7 @@ from kmde_fw.reference.vasp.cost import cost
 from kmde_fw.reference.vasp.directories import finish, fresh, remove_potcars
 from kmde_fw.reference.vasp.inputs import (
     VaspInputs,
+    by_element,
     initial_moments,
     kpoint_rule,
     level_tags,
@@ -56,7 +57,14 @@ class VaspEngine:
 
     @cached_property
     def level(self) -> dict[str, Any]:
-        """Decisive tags, k-point rule, initial moments, POTCARs by title and hash."""
+        """Decisive tags, k-point rule, initial moments, POTCARs by title and hash. EngineError where that fails."""
+        for where, named in by_element(self.settings).items():
+            foreign = [element for element in named if element not in self.elements]
+            if foreign:
+                raise EngineError(
+                    f"reference.{where} names {', '.join(foreign)}; the campaign's elements are "
+                    f"{', '.join(self.elements)}"
+                )
         incar = level_tags(self.settings, self.elements)
         spin = {"moments": initial_moments(self.settings, self.elements)} if incar.get("ISPIN") == 2 else {}
         return {

@@ -17,7 +17,9 @@ from kmde_fw.reference.vasp.inputs import make_inputs
 from kmde_fw.reference.vasp.parse import VaspRun, read_file, read_run
 
 #: what tells the level of a run that no campaign is compared with; as vasprun.xml names them
-CORE = ("ENMAX", "ISPIN", "ISMEAR", "SIGMA", "PREC", "GGA", "METAGGA", "LREAL", "LASPH", "LHFCALC", "IVDW", "LDAU")
+CORE = ("ENMAX", "ISPIN", "ISMEAR", "SIGMA", "PREC", "GGA", "METAGGA", "LREAL", "LASPH", "LHFCALC", "IVDW")
+#: what the level of a run says element by element, in words: runs of other elements say nothing of it
+OF_ELEMENT = {"potcars": "POTCAR", "hubbard": "LDAU"}
 #: VASP's own initial moment of every atom, μ_B
 VASPS_MOMENT = 1.0
 #: what makes a single point of a run: every ionic step of a relaxation is a label of the same level
@@ -74,13 +76,21 @@ def own_level(run: VaspRun) -> dict[str, Any]:
     incar = {tag: run.parameters[tag] for tag in CORE if tag in run.parameters}
     explicit = {tag: value for tag, value in tags.decisive(run.incar).items() if tag not in _NOT_COMPARED}
     text = {tag: str(value).strip().lower() for tag, value in {**explicit, **incar}.items()}
-    return {"engine": "vasp", "incar": text, "potcars": {t.split()[1].split("_")[0]: {"titel": t} for t in run.titels}}
+    found, kind = tags.hubbard(run.incar, run.structure.species), run.incar.get("LDAUTYPE")
+    return {
+        "engine": "vasp",
+        "incar": text,
+        "potcars": {t.split()[1].split("_")[0]: {"titel": t} for t in run.titels},
+        "hubbard": {e: tags.hubbard_words(found.get(e), kind) for e in sorted(set(run.structure.species))},
+    }
 
 
 def common_key(found: Sequence[Imported]) -> str:
-    """The level_key of runs that `one_level` finds nothing against: their tags, and the POTCARs of all elements."""
-    potcars = {element: potcar for entry in found for element, potcar in entry.level["potcars"].items()}
-    return content_hash({**found[0].level, "potcars": potcars})
+    """The level_key of runs that `one_level` finds nothing against: their tags, POTCARs and U of all elements."""
+    merged = {
+        name: {element: value for entry in found for element, value in entry.level[name].items()} for name in OF_ELEMENT
+    }
+    return content_hash({**found[0].level, **merged})
 
 
 def differences_of(label: Labelled, engine: VaspEngine) -> list[str]:
@@ -110,6 +120,12 @@ def differences_of(label: Labelled, engine: VaspEngine) -> list[str]:
     return list(_differences(run, engine, ()))
 
 
+def _hubbard(incar: Mapping[str, Any], species: Sequence[str]) -> str:
+    """U of every element that has one, in words: lists by species are in the order of their own cell."""
+    found, kind = tags.hubbard(incar, species), incar.get("LDAUTYPE")
+    return "; ".join(f"{e}: {tags.hubbard_words(values, kind)}" for e, values in found.items()) or "no U"
+
+
 def _settings(run: VaspRun) -> dict[str, Any]:
     """What `_differences` wants to know of a run, as plain types."""
     incar = {tag: value for tag, value in run.incar.items() if tag not in tags.FREE}
@@ -121,21 +137,26 @@ def _settings(run: VaspRun) -> dict[str, Any]:
 def one_level(found: Iterable[Imported]) -> list[str]:
     """Why these runs are not of one level of theory, in words: one line per difference; empty if they are."""
     first: Imported | None = None
-    #: the first run with each element, and its POTCAR: not every run shares one with the first of all
-    of_element: dict[str, tuple[Imported, str]] = {}
+    #: the first run with each element, and what it says: not every run shares one with the first of all
+    of_element: dict[tuple[str, str], tuple[Imported, Any]] = {}
     lines = []
     for entry in found:
         first = first or entry
         for what in _different_tags(first.level, entry.level):
             lines.append(f"{first.directory} and {entry.directory} differ in {what}")
-        for element, potcar in sorted(entry.level["potcars"].items()):
-            other, titel = of_element.setdefault(element, (entry, potcar["titel"]))
-            if titel != potcar["titel"]:
-                lines.append(
-                    f"{other.directory} and {entry.directory} differ in POTCAR of {element}: "
-                    f"{titel} and {potcar['titel']}"
-                )
+        for name, word in OF_ELEMENT.items():
+            for element, value in sorted(entry.level[name].items()):
+                other, told = of_element.setdefault((name, element), (entry, value))
+                if told != value:
+                    lines.append(
+                        f"{other.directory} and {entry.directory} differ in {word} of {element}: "
+                        f"{_titel(told)} and {_titel(value)}"
+                    )
     return lines
+
+
+def _titel(value: Any) -> str:
+    return str(value["titel"] if isinstance(value, Mapping) else value)
 
 
 #: not in the key: `ENCUT` is ENMAX there, k-points are compared by grid, the rest says that it is a single point
@@ -170,10 +191,8 @@ def _differences(run: VaspRun, engine: VaspEngine, allow: Sequence[str]) -> Iter
     if moments:
         asked["MAGMOM"] = [moments[s] for s in run.structure.species]
         used["MAGMOM"] = run.incar.get("MAGMOM", [VASPS_MOMENT] * len(run.structure))
-    for tag in ("LDAUU", "LDAUJ", "LDAUL"):
-        # one value per species, in the order of the cell: decisive, though of one cell
-        asked |= {tag: inputs.incar[tag]} if tag in inputs.incar else {}
-        used |= {tag: run.incar[tag]} if tag in run.incar else {}
+    asked["LDAUU"] = _hubbard(inputs.incar, inputs.sorted_structure.species)
+    used["LDAUU"] = _hubbard(run.incar, run.structure.species)
     if run.grid is None or list(run.grid) != list(inputs.grid):
         # None: a list of points, which no mesh can be compared with
         asked["KPOINTS"], used["KPOINTS"] = list(inputs.grid), run.grid

@@ -20,6 +20,8 @@ from kmde_fw.records import Structure
 from kmde_fw.reference.vasp import tags
 from kmde_fw.reference.vasp.potcars import write_potcar
 
+#: tags with one value per species or atom of a cell, which a campaign gives by element
+BY_ELEMENT = ("LDAUU", "LDAUJ", "LDAUL", "MAGMOM")
 #: pymatgen's initial moment of an element that its input set says nothing about, μ_B
 DEFAULT_MOMENT = 0.6
 
@@ -67,6 +69,9 @@ def make_inputs(settings: VaspReference, structure: Structure) -> VaspInputs:
         incar, kpoints = _normal(input_set.incar), input_set.kpoints
         symbols = tuple(input_set.potcar_symbols)
     incar.pop("EDIFFG", None)
+    if "LDAUU" not in incar or not tags.hubbard(incar, ordered.species):
+        # what the campaign says of other elements; LDAU without lists would mean U = J = 1 eV to VASP
+        incar = {tag: value for tag, value in incar.items() if not tag.startswith("LDAU")}
     if incar.get("ISPIN", 1) == 1:
         incar.pop("MAGMOM", None)
     return VaspInputs(
@@ -86,9 +91,10 @@ def level_tags(settings: VaspReference, elements: Sequence[str]) -> dict[str, An
     An input set may choose tags by what a cell contains, or how many atoms it has; labels would then not be on one
     scale. So the tags are made for each element alone, for all together and for twice as many atoms.
     """
-    probes = [[element] for element in elements] + [list(elements), [*elements, *elements]]
+    elements = sorted(elements)
+    probes = [[element] for element in elements] + [[*elements, *elements], elements]
     found = [make_inputs(settings, _probe(probe)).incar for probe in probes]
-    first = tags.decisive(found[-1])
+    first, whole = tags.decisive(found[-1]), tags.hubbard(found[-1], elements)
     for probe, incar in zip(probes, found, strict=True):
         different = tags.changes(first, tags.decisive(incar))
         if different:
@@ -97,12 +103,19 @@ def level_tags(settings: VaspReference, elements: Sequence[str]) -> dict[str, An
                 f"reference: {settings.input_set} gives {tag} = {other} to a cell of {' '.join(probe)} and {value} to "
                 f"others, which are two levels of theory; fix it with `incar: {{{tag}: ...}}`"
             )
-    hubbard: dict[str, Any] = {
-        tag: dict(zip(sorted(elements), found[-2][tag], strict=True))
-        for tag in ("LDAUU", "LDAUJ", "LDAUL")
-        if tag in found[-2]
-    }
-    return {**{k: v for k, v in first.items() if k not in ("KSPACING", "KGAMMA")}, **hubbard}
+        own = tags.hubbard(incar, sorted(probe))
+        for element in probe:
+            if own.get(element) != whole.get(element):
+                raise EngineError(
+                    f"reference: {settings.input_set} gives {element} another U in a cell of {' '.join(probe)} than in "
+                    f"one of {' '.join(elements)}, which are two levels of theory; fix it with `incar: {{LDAU: true, "
+                    f"LDAUU: {{{element}: ...}}}}`, or `LDAU: false`"
+                )
+    level = {tag: value for tag, value in first.items() if tag not in ("KSPACING", "KGAMMA")}
+    if whole:
+        level |= {tag: found[-1][tag] for tag in tags.SWITCHES if tag in found[-1]}
+        level |= {tag: {element: values[tag] for element, values in whole.items()} for tag in tags.HUBBARD}
+    return level
 
 
 def kpoint_rule(settings: VaspReference) -> dict[str, Any]:
@@ -129,7 +142,17 @@ def potcar_symbols(settings: VaspReference, elements: Sequence[str]) -> tuple[di
 def initial_moments(settings: VaspReference, elements: Sequence[str]) -> dict[str, float]:
     """Initial moment of every element, μ_B."""
     known = _set_class(settings.input_set).CONFIG["INCAR"].get("MAGMOM", {})
-    return {e: float(settings.magmoms.get(e, known.get(e, DEFAULT_MOMENT))) for e in sorted(set(elements))}
+    asked = {**settings.magmoms, **_checked(settings).get("MAGMOM", {})}
+    return {e: float(asked.get(e, known.get(e, DEFAULT_MOMENT))) for e in sorted(set(elements))}
+
+
+def by_element(settings: VaspReference) -> dict[str, list[str]]:
+    """What the campaign says element by element: key of the reference section -> elements that it names."""
+    named = {"magmoms": list(settings.magmoms), "potcars": list(settings.potcars)}
+    for tag, value in settings.incar.items():
+        if isinstance(value, dict):
+            named[f"incar.{tag}"] = list(value)
+    return named
 
 
 def _input_set(settings: VaspReference, structure: Structure) -> Any:
@@ -181,12 +204,49 @@ def _checked(settings: VaspReference) -> dict[str, Any]:
             )
         if tag in tags.OF_ONE_CELL:
             raise EngineError(f"reference.incar: {tag} cannot be one number for cells of all sizes; leave it out")
-        if tag == "MAGMOM":
-            raise EngineError("reference.incar: initial moments are given by element, as reference.magmoms")
         if tag in ("LSORBIT", "LNONCOLLINEAR") and value:
             raise EngineError(f"reference.incar: {tag}: only collinear spins can be labelled here; leave it out")
+        mapping = isinstance(value, dict)
+        if tag in tags.PER_CELL and not mapping and value is not None:
+            raise EngineError(
+                f"reference.incar: {tag} = {value} is of one cell; "
+                + (f"give it by element, such as {tag}: {{Fe: 4.0}}" if tag in BY_ELEMENT else "leave it out")
+            )
+        if mapping and tag not in BY_ELEMENT:
+            raise EngineError(
+                f"reference.incar: {tag} is one value for all elements; by element can be {', '.join(BY_ELEMENT)}"
+            )
         incar[tag] = value
-    return incar
+    return _with_hubbard(incar)
+
+
+def _with_hubbard(incar: dict[str, Any]) -> dict[str, Any]:
+    """U by element made whole: no J where none is given, and the l of d or f electrons."""
+    from pymatgen.core import Element
+
+    given = {tag: incar[tag] for tag in tags.HUBBARD if incar.get(tag) is not None}
+    if not given:
+        return incar
+    u = given.get("LDAUU", {})
+    if not u or tags.truth(incar.get("LDAU")) is not True:
+        missing = "LDAU: true" if u else "LDAUU"
+        raise EngineError(f"reference.incar: {', '.join(given)} without {missing} has no effect; give it, too")
+    for tag in given:
+        for element, value in given[tag].items():
+            if element not in u:
+                raise EngineError(f"reference.incar: {tag} names {element}, and LDAUU does not")
+            if tag != "LDAUL" and value < 0:
+                raise EngineError(f"reference.incar: {tag} of {element} is {value:g}: it cannot be negative")
+    moments = dict(given.get("LDAUL", {}))
+    for element in u:
+        block = Element(element).block
+        if element not in moments and block not in ("d", "f"):
+            raise EngineError(
+                f"reference.incar: which electrons of {element} does U belong to? `LDAUL: {{{element}: 1}}` says p, "
+                "2 d, 3 f"
+            )
+        moments.setdefault(element, 2 if block == "d" else 3)
+    return {**incar, "LDAUU": u, "LDAUJ": given.get("LDAUJ", {}), "LDAUL": {e: int(n) for e, n in moments.items()}}
 
 
 @lru_cache(maxsize=1)

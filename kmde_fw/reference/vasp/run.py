@@ -8,6 +8,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -39,13 +40,14 @@ class Verdict:
 def run(directory: Path, command: str, settings: VaspReference, seconds: float | None) -> Verdict:
     """Run VASP with corrections until it is done or given up. seconds: it is stopped after so many; None: never.
 
-    Leaves no process behind, however it ends. custodian.json and custodian.log stay in the directory.
+    Leaves no process behind, however it ends, even if this process is killed. custodian.json and custodian.log stay in
+    the directory.
     """
     from custodian.custodian import Custodian, CustodianError
     from custodian.vasp.jobs import VaspJob
     from custodian.vasp.validators import VaspFilesValidator, VasprunXMLValidator
 
-    job = VaspJob(split_command(command), backup=False, auto_gamma=False)
+    job = VaspJob(_guarded(split_command(command)), backup=False, auto_gamma=False)
     end = _end_of_time(job, seconds, settings.walltime_reserve) if seconds is not None else None
     handlers = [*make_handlers(settings.handlers), *([end] if end else [])]
     custodian = Custodian(
@@ -113,6 +115,14 @@ def split_command(command: str) -> list[str]:
             "module, or mend vasp_cmd in the worker's env"
         )
     return words
+
+
+def _guarded(words: list[str]) -> list[str]:
+    """The command under `guard.py`, which ends it when this process is killed; as it is where that needs Linux."""
+    if sys.platform != "linux":
+        return words
+    # -I: neither the folder of the file nor anything of the user's is imported from
+    return [sys.executable, "-I", str(Path(__file__).with_name("guard.py")), str(os.getpid()), *words]
 
 
 def seconds_left(settings: VaspReference) -> float | None:

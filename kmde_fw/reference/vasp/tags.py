@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 #: how the answer is looked for, and what is written down: an answer that converged does not depend on these
@@ -15,6 +16,10 @@ _FREE = """ALGO IALGO ISEARCH NELM NELMIN NELMDL ISTART ICHARG INIWAV TIME LDIAG
 FREE = frozenset(_FREE.split())
 #: one value per atom or per species: they differ from cell to cell by their nature
 PER_CELL = frozenset({"MAGMOM", "LDAUU", "LDAUJ", "LDAUL", "RWIGS", "M_CONSTR"})
+#: U, J and l of LDAU: one value per species, by element in a campaign
+HUBBARD = ("LDAUU", "LDAUJ", "LDAUL")
+#: they say that some species has a U, and of what kind
+SWITCHES = frozenset({"LDAU", "LDAUTYPE"})
 #: one number for every cell would be wrong for all but one
 OF_ONE_CELL = frozenset({"NELECT", "NUPDOWN", "NGX", "NGY", "NGZ", "NGXF", "NGYF", "NGZF"})
 #: what a label is, whatever the input set thinks
@@ -23,8 +28,8 @@ SINGLE_POINT = {"NSW": 0, "IBRION": -1}
 NO_FILES = {"LWAVE": False, "LCHARG": False, "LAECHG": False, "LVHAR": False}
 
 
-#: R2SCAN and R2SCANL are two functionals, while Accurate and accura are one precision
-WHOLE_WORDS = frozenset({"GGA", "METAGGA"})
+#: R2SCAN and R2SCANL are two functionals, U 4 and U 4.5 two corrections, while Accurate and accura are one precision
+WHOLE_WORDS = frozenset({"GGA", "METAGGA", "LDAUU"})
 
 
 def same(first: Any, second: Any, whole: bool = False) -> bool:
@@ -36,7 +41,7 @@ def same(first: Any, second: Any, whole: bool = False) -> bool:
         a, b = (list(v) if isinstance(v, list | tuple) else [v] for v in (first, second))
         return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
     if isinstance(first, bool) or isinstance(second, bool):
-        return _truth(first) == _truth(second)
+        return truth(first) == truth(second)
     try:
         # vasprun.xml gives eight decimals
         return math.isclose(float(first), float(second), rel_tol=1e-6, abs_tol=1e-9)
@@ -48,7 +53,8 @@ def same(first: Any, second: Any, whole: bool = False) -> bool:
         return bool(one and other) and (one.startswith(other) or other.startswith(one))
 
 
-def _truth(value: Any) -> bool | str:
+def truth(value: Any) -> bool | str:
+    """A logical value as VASP may write it; another word as it is."""
     text = str(value).strip(" .").lower()
     return {"true": True, "t": True, "false": False, "f": False}.get(text, text)
 
@@ -63,5 +69,33 @@ def changes(asked: Mapping[str, Any], used: Mapping[str, Any]) -> dict[str, list
 
 
 def decisive(tags: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the tags that decide the numbers and are one for all cells."""
-    return {tag: value for tag, value in sorted(tags.items()) if tag not in FREE and tag not in PER_CELL}
+    """Those of the tags that decide the numbers and are one for all cells; U is on in those only that have it."""
+    return {t: value for t, value in sorted(tags.items()) if t not in FREE and t not in PER_CELL and t not in SWITCHES}
+
+
+def hubbard(incar: Mapping[str, Any], species: Sequence[str]) -> dict[str, dict[str, float]]:
+    """U, J and l of the elements that have a U or J: element -> tag -> value; nothing where LDAU is off.
+
+    species: of each atom, in the order of POSCAR, whose blocks the lists count. Where a list is missing, VASP's own
+    values count: U = J = 1 eV and l = 2 for each species.
+    """
+    if truth(incar.get("LDAU", False)) is not True:
+        return {}
+    blocks = [element for element, _ in groupby(species)]
+    columns = []
+    for tag, default in zip(HUBBARD, (1.0, 1.0, 2.0), strict=True):
+        value = incar.get(tag, [default] * len(blocks))
+        columns.append([float(v) for v in (value if isinstance(value, list | tuple) else [value])])
+    found = {}
+    for element, *values in zip(blocks, *columns, strict=False):
+        if values[0] or values[1]:
+            found[element] = dict(zip(HUBBARD, values, strict=True))
+    return dict(sorted(found.items()))
+
+
+def hubbard_words(values: Mapping[str, float] | None, kind: Any) -> str:
+    """One element's entry of `hubbard` for people and for comparisons. kind: LDAUTYPE, whose default is 2."""
+    if values is None:
+        return "no U"
+    u, j, moment = (values[tag] for tag in HUBBARD)
+    return f"U {u:g} J {j:g} l {moment:g} type {kind or 2}"

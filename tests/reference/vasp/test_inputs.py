@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
-from kmde_fw.config import parse_campaign
+from kmde_fw.config import VaspReference, parse_campaign
 from kmde_fw.errors import ConfigError, EngineError
 from kmde_fw.records import Structure
 from kmde_fw.reference import describe_level, level_differences
 from kmde_fw.reference.vasp import tags
 from kmde_fw.reference.vasp.checks import check_geometry, check_level
-from kmde_fw.reference.vasp.inputs import make_inputs
+from kmde_fw.reference.vasp.inputs import level_tags, make_inputs
 from kmde_fw.reference.vasp.parse import read_outcar, read_run
 
 
@@ -34,8 +34,40 @@ def test_atoms_are_sorted_by_species_and_back(engine, crystal, tmp_path):
 
 def test_initial_moments_are_given_by_element(engine, crystal):
     assert make_inputs(engine(magmoms={"Cu": 0.0, "Au": 2.5}).settings, crystal).incar["MAGMOM"] == [2.5, 0, 0, 0]
+    by_tag = make_inputs(engine(incar={"MAGMOM": {"Cu": 0.0, "Au": 2.5}}).settings, crystal).incar
+    assert by_tag["MAGMOM"] == [2.5, 0, 0, 0]
     assert make_inputs(engine().settings, crystal).incar["MAGMOM"] == [0.6] * 4
     assert "MAGMOM" not in make_inputs(engine(incar={"ISPIN": 1}).settings, crystal).incar
+
+
+def test_u_is_given_by_element(engine, crystal):
+    made = engine(incar={"LDAU": True, "LDAUU": {"Cu": 4.0}})
+    incar = make_inputs(made.settings, crystal).incar
+    # in the order of POSCAR, Au before Cu; what VASP would take as 1 eV is written as 0
+    assert [incar[tag] for tag in ("LDAUU", "LDAUJ", "LDAUL")] == [[0, 4.0], [0, 0], [0, 2]]
+    assert made.level["incar"] | {"LDAU": True, "LDAUU": {"Cu": 4.0}, "LDAUL": {"Cu": 2.0}} == made.level["incar"]
+    # a cell without such an element is calculated as it is without U, at the same level
+    gold = make_inputs(made.settings, Structure.from_atoms(bulk("Au"))).incar
+    assert not [tag for tag in gold if tag.startswith("LDAU")]
+    keys = {made.level_key, engine().level_key}
+    for other in ({"LDAUU": {"Cu": 4.5}}, {"LDAUJ": {"Cu": 1.0}}, {"LDAUL": {"Cu": 1}}, {"LDAUTYPE": 1}):
+        keys.add(engine(incar={"LDAU": True, "LDAUU": {"Cu": 4.0}, **other}).level_key)
+    assert len(keys) == 6
+
+
+def test_u_that_depends_on_the_other_elements_is_two_levels(potcars):
+    settings = VaspReference(engine="vasp", input_set="MPStaticSet", incar={"EDIFF": 1e-5})
+    with pytest.raises(EngineError, match=r"gives Fe another U in a cell of Fe than in one of Fe O"):
+        _ = level_tags(settings, ("Fe", "O"))
+    fixed = settings.model_copy(update={"incar": {"EDIFF": 1e-5, "LDAU": True, "LDAUU": {"Fe": 5.3}}})
+    assert level_tags(fixed, ("Fe", "O"))["LDAUU"] == {"Fe": 5.3}
+
+
+def test_u_of_the_same_elements_in_another_order_is_the_same():
+    first = tags.hubbard({"LDAU": True, "LDAUU": [0, 4], "LDAUJ": [0, 0], "LDAUL": [-1, 2]}, ["Al", "Fe", "Fe"])
+    assert first == tags.hubbard({"LDAU": "T", "LDAUU": [4, 0], "LDAUJ": 0, "LDAUL": [2, 0]}, ["Fe", "Fe", "Al"])
+    assert first == {"Fe": {"LDAUU": 4.0, "LDAUJ": 0.0, "LDAUL": 2.0}}
+    assert tags.hubbard({"LDAU": True}, ["Al"])["Al"]["LDAUU"] == 1.0, "VASP's own"
 
 
 def test_the_campaign_overrides_the_input_set(engine, crystal, tmp_path):
@@ -71,7 +103,16 @@ def test_cells_of_2_to_300_atoms(engine, n):
     ({"incar": {"ENCUTT": 500}}, "VASP has no tag 'ENCUTT': did you mean 'ENCUT'"),
     ({"incar": {"NSW": 10}}, "NSW = 10: labels are single points"),
     ({"incar": {"NELECT": 10}}, "NELECT cannot be one number for cells of all sizes"),
-    ({"incar": {"MAGMOM": [1, 2]}}, "given by element, as reference.magmoms"),
+    ({"incar": {"MAGMOM": [1, 2]}}, "MAGMOM = .* is of one cell; give it by element"),
+    ({"incar": {"RWIGS": [1, 2]}}, "RWIGS = .* is of one cell; leave it out"),
+    ({"incar": {"ENCUT": {"Cu": 500}}}, "ENCUT is one value for all elements; by element can be LDAUU, "),
+    ({"incar": {"LDAU": True, "LDAUU": [0, 4]}}, "LDAUU = .* is of one cell; give it by element"),
+    ({"incar": {"LDAUU": {"Cu": 4}}}, "LDAUU without LDAU: true has no effect"),
+    ({"incar": {"LDAU": True, "LDAUJ": {"Cu": 1}}}, "LDAUJ without LDAUU has no effect"),
+    ({"incar": {"LDAU": True, "LDAUU": {"Cu": 4}, "LDAUJ": {"Au": 1}}}, "LDAUJ names Au, and LDAUU does not"),
+    ({"incar": {"LDAU": True, "LDAUU": {"Cu": -4}}}, "LDAUU of Cu is -4: it cannot be negative"),
+    ({"incar": {"LDAU": True, "LDAUU": {"Fe": 4}}}, "reference.incar.LDAUU names Fe; the campaign's"),
+    ({"magmoms": {"Fe": 4}}, "reference.magmoms names Fe; the campaign's elements are Au, Cu"),
     ({"incar": {"LSORBIT": True}}, "only collinear spins"),
     ({"functional": "PBE_65"}, "there are no POTCARs 'PBE_65': did you mean"),
     ({"potcars": {"Cu": "Cu_sv"}}, "no POTCAR 'Cu_sv' of PBE_64 in .*: did you mean 'Cu_pv'"),
@@ -201,6 +242,8 @@ def test_cost(engine, crystal):
     ({"engine": "vasp", "domain": {"scale": [0.9, 1.1]}}, "unknown key 'reference.domain.scale'"),
     ({"engine": "vasp", "kspacing": 0.2, "kpoints": 100}, "two rules for the same thing"),
     ({"calculator": "emt", "argument": {}}, "unknown key 'reference.argument': did you mean 'arguments'"),
+    ({"engine": "vasp", "incar": {"LDAUU": {"Xx": 4}}}, "incar.LDAUU: 'Xx' is not a chemical element"),
+    ({"engine": "vasp", "incar": {"MAGMOM": {"Cu": 1}}, "magmoms": {"Cu": 1}}, "two rules for the same thing"),
     ({"engine": "vasp", "keep": "some"}, "reference.keep"),
     ({"engine": "vasp", "max_failed_fraction": 0}, "reference.max_failed_fraction"),
 ])  # fmt: skip

@@ -9,6 +9,7 @@ import sys
 import tarfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -244,10 +245,15 @@ def test_a_signal_leaves_no_vasp_and_no_potcar_behind(engine, crystal, tmp_path,
 
 
 def _when_it_runs(folder: Path, thread: int) -> None:
-    end = time.monotonic() + 60
-    while not list(folder.glob("label.run-*/.standin_runs")) and time.monotonic() < end:
-        time.sleep(0.05)
+    _wait(lambda: list(folder.glob("label.run-*/.standin_runs")))
     signal.pthread_kill(thread, signal.SIGUSR1)
+
+
+def _wait(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def _processes_in(directory: Path) -> list[str]:
@@ -286,3 +292,27 @@ def test_the_stand_in_checks_its_input_as_vasp_does(engine, crystal, tmp_path, l
     )  # fmt: skip
     assert ended.returncode == 1
     assert message in ended.stdout
+
+
+def test_a_killed_worker_leaves_no_vasp_and_no_potcar_behind(crystal, tmp_path, potcars):
+    """kill -9, as by the kernel when memory is short: VASP is the child of a shell script here, as with mpirun."""
+    script = tmp_path / "vasp.sh"
+    stand_in = Path(__file__).parents[3] / "docker" / "vasp"
+    script.write_text(f"#!/bin/sh\n{sys.executable} {stand_in}\necho ended\n")
+    script.chmod(0o755)
+    code = (
+        "import sys; from pathlib import Path; from kmde_fw.config import VaspReference\n"
+        "from kmde_fw.records import Structure; from kmde_fw.reference.vasp import VaspEngine\n"
+        "import ase.io; structure = Structure.from_atoms(ase.io.read(sys.argv[2]))\n"
+        "settings = VaspReference(engine='vasp', vasp_cmd=sys.argv[3])\n"
+        "VaspEngine(settings, ('Cu', 'Au'), {}).label(structure, Path(sys.argv[1]))\n"
+    )
+    crystal.to_atoms().write(tmp_path / "crystal.extxyz")
+    command = [sys.executable, "-c", code, tmp_path / "runs", tmp_path / "crystal.extxyz", str(script)]
+    worker = subprocess.Popen(command, env={**os.environ, "KMDE_STANDIN_FAULT": "hang"})
+    _wait(lambda: list(tmp_path.glob("runs/label.run-*/.standin_runs")))
+    (directory,) = tmp_path.glob("runs/label.run-*")
+    assert len(_processes_in(directory)) == 3, "the guard, the shell, the stand-in"
+    worker.kill()
+    worker.wait()
+    _wait(lambda: not _processes_in(directory) and not list(directory.rglob("POTCAR*")))
