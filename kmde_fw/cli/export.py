@@ -18,6 +18,7 @@ class Format(StrEnum):
     """What a model can be written as."""
 
     safetensors = "safetensors"
+    ase = "ase"
     n2p2 = "n2p2"
 
 
@@ -35,7 +36,7 @@ def export(
         Format,
         typer.Option(
             "--format",
-            help="safetensors: one file, for kmde_fw.hdnnp.HdnnpCalculator; "
+            help="safetensors: one file, for kmde_fw.hdnnp.HdnnpCalculator; ase: a folder for the same; "
             "n2p2: a folder, for n2p2 and LAMMPS' pair_style hdnnp",
         ),
     ] = Format.safetensors,
@@ -45,10 +46,17 @@ def export(
     ] = None,
     launchpad: LaunchpadFile = None,
 ) -> None:
-    """Write a trained model for use elsewhere."""
+    """Write a trained model for use elsewhere, with its coverage certificate (JSON, and a page for people)."""
+    from kmde_fw.report.certificate import write_certificate
+
     found = find_model(model, launchpad, cycle, number)
     try:
         lines = WRITERS[model_format](found, output)
+        if found.certificate is not None:
+            _, page = write_certificate(found.certificate, output)
+            lines.append(f"its coverage certificate, for people: {page}")
+        else:
+            lines.append("without a coverage certificate: the model file has none beside it, only the database knows")
     except OSError as error:
         raise StoreError(f"cannot write {output}: {error.strerror}; give another --output") from None
     typer.echo(f"wrote {output}: {found.name}")
@@ -59,6 +67,24 @@ def export(
 def _safetensors(found: Found, output: Path) -> list[str]:
     output.write_bytes(found.data)
     return []
+
+
+def _ase(found: Found, output: Path) -> list[str]:
+    from kmde_fw.files import write_folder
+    from kmde_fw.hdnnp.calculator import MODEL_NAME
+
+    write_folder(output, {MODEL_NAME: found.data, "README.txt": _ASE_README.format(folder="THIS FOLDER")})
+    return ["in Python:", *_ASE_README.format(folder=output).splitlines()[-2:]]
+
+
+_ASE_README = """\
+A potential of kmde_fw for ASE: energy, forces, stress, energies per atom, and which atoms extrapolate.
+certificate.html says what it was trained on and how far that reaches. After a run, atoms.calc.domain.report() says
+what left it. In Python:
+
+  from kmde_fw.hdnnp import HdnnpCalculator
+  atoms.calc = HdnnpCalculator("{folder}")
+"""
 
 
 def _n2p2(found: Found, output: Path) -> list[str]:
@@ -76,5 +102,6 @@ def _n2p2(found: Found, output: Path) -> list[str]:
 #: each writes a model to a path, and returns what the user should know, in lines; it may raise OSError
 WRITERS: dict[Format, Callable[[Found, Path], list[str]]] = {
     Format.safetensors: _safetensors,
+    Format.ase: _ase,
     Format.n2p2: _n2p2,
 }

@@ -28,7 +28,6 @@ STEP = {"distance": 0.05, "angle": 2.0}
 _ROUNDING = 1e-6
 
 FILE_NAME, PAGE_NAME = "certificate.json", "certificate.html"
-FORMAT = "kmde_fw coverage certificate"
 
 Numbers = list[float]
 Range = Annotated[list[float], Field(min_length=2, max_length=2)]
@@ -62,7 +61,7 @@ class Certificate(_Part):
     sets, in meV/atom and eV/Å, force errors by category; level: of theory; data: size and hash of the train set.
     """
 
-    format: Literal["kmde_fw coverage certificate"] = FORMAT
+    format: Literal["kmde_fw coverage certificate"] = "kmde_fw coverage certificate"
     version: Literal[1] = 1
     model: dict[str, Any]
     files: dict[str, str] = {}
@@ -156,7 +155,7 @@ def _ranges(tally: Tally, kind: str, cutoff: float) -> list[list[float]]:
     values, reach = tally.values, REACH[kind]
     if not len(values):
         return []
-    ends = np.flatnonzero(np.diff(values) > 2 * reach)
+    ends = np.flatnonzero(np.diff(values) > 2 * reach + _ROUNDING)
     low, high = values[np.append(0, ends + 1)] - reach, values[np.append(ends, len(values) - 1)] + reach
     most = cutoff if kind == "distance" else 180.0
     rounded = np.round(np.clip([low, high], 0.0, most), 6)

@@ -118,18 +118,13 @@ def as_crystal(atoms: Atoms, cutoff: float) -> Structure:
     return Structure(tuple(atoms.get_chemical_symbols()), cell, positions)
 
 
-def _open(
-    model: Hdnnp | Path | str, certificate: Certificate | Path | str | None
-) -> tuple[Hdnnp, Certificate | None]:
+def _open(model: Hdnnp | Path | str, certificate: Certificate | Path | str | None) -> tuple[Hdnnp, Certificate | None]:
     """Model and certificate, which belong together."""
     if isinstance(model, Hdnnp):
         found, data = model, None
     else:
-        path = Path(model)
-        if path.is_dir():
-            if certificate is None and (path / FILE_NAME).exists():
-                certificate = path / FILE_NAME
-            path = path / MODEL_NAME
+        path, beside = certificate_beside(Path(model))
+        certificate = certificate or beside
         data = read_bytes(path)
         found = from_bytes(data, str(path))
     if certificate is None:
@@ -140,3 +135,12 @@ def _open(
         certificate = read_certificate(Path(certificate))
     certificate.check(to_bytes(found) if data is None else data, source)
     return found, certificate
+
+
+def certificate_beside(path: Path) -> tuple[Path, Path | None]:
+    """The model file that `path` (a file, or a folder of `kmde export --format ase`) means, and its certificate."""
+    if path.is_dir():
+        path, beside = path / MODEL_NAME, path / FILE_NAME
+    else:
+        beside = path.with_suffix(f".{FILE_NAME}")
+    return path, beside if beside.exists() else None

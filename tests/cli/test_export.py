@@ -65,7 +65,15 @@ def test_n2p2_gets_a_folder_and_a_line_for_lammps(kmde, finished_launchpad, tmp_
     code, out, err = kmde("export", "demo", "--format", "n2p2", "-o", folder, "-l", finished_launchpad)
     assert code == 0, err
     assert f"include {folder}/pair_hdnnp.lmp" in out
-    names = ["input.nn", "pair_hdnnp.lmp", "scaling.data", "weights.029.data", "weights.079.data"]
+    names = [
+        "certificate.html",
+        "certificate.json",
+        "input.nn",
+        "pair_hdnnp.lmp",
+        "scaling.data",
+        "weights.029.data",
+        "weights.079.data",
+    ]
     assert sorted(path.name for path in folder.iterdir()) == names
     assert [path.name for path in folder.parent.iterdir()] == ["hdnnp"], "nothing is left over"
     assert kmde("export", "demo", "-o", tmp_path / "m.safetensors", "-l", finished_launchpad)[0] == 0
@@ -77,3 +85,52 @@ def test_n2p2_gets_a_folder_and_a_line_for_lammps(kmde, finished_launchpad, tmp_
     assert code == 1
     assert "cannot write" in err
     assert (tmp_path / "file").read_text() == ""
+
+
+def test_the_folder_for_ase_takes_two_lines(kmde, finished: Store, finished_launchpad, tmp_path: Path):
+    from kmde_fw.errors import ModelError
+    from kmde_fw.hdnnp import HdnnpCalculator
+
+    folder = tmp_path / "potential"
+    code, out, err = kmde("export", "demo", "--format", "ase", "-o", folder, "-l", finished_launchpad)
+    assert code == 0, err
+    assert {f.name for f in folder.iterdir()} == {
+        *("model.safetensors", "README.txt", "certificate.json", "certificate.html")
+    }
+    names: dict = {"atoms": finished.get_structures(finished.campaign("demo")["target_structures"])[0].to_atoms()}
+    exec("\n".join(line.strip() for line in out.splitlines() if line.startswith("  ")), names)
+    atoms = names["atoms"]
+    assert atoms.get_forces().shape == (len(atoms), 3)
+    assert {"stress", "energies", "extrapolating"} <= set(atoms.calc.results)
+    report = atoms.calc.domain.report()
+    assert report["structures"] == 1
+    assert report["searched_for_motifs"] == 1
+    # the folder is a model for every command, and its certificate goes with it
+    code, _, err = kmde("export", folder, "--format", "ase", "-o", tmp_path / "copy")
+    assert code == 0, err
+    assert (tmp_path / "copy" / "certificate.json").read_bytes() == (folder / "certificate.json").read_bytes()
+    # a certificate of another model is refused
+    other = tmp_path / "other.safetensors"
+    assert kmde("export", "demo/0", "-o", other, "-l", finished_launchpad)[0] == 0
+    (folder / "model.safetensors").write_bytes(other.read_bytes())
+    with pytest.raises(ModelError, match="belongs to another model"):
+        HdnnpCalculator(folder)
+    code, _, err = kmde("export", folder, "-o", tmp_path / "m.safetensors")
+    assert code == 1
+    assert "belongs to another model" in err
+    assert not (tmp_path / "m.safetensors").exists()
+
+
+def test_a_model_file_comes_with_its_certificate(kmde, finished_launchpad, tmp_path: Path):
+    from kmde_fw.hdnnp import HdnnpCalculator
+
+    file = tmp_path / "m.safetensors"
+    code, out, _ = kmde("export", "demo", "-o", file, "-l", finished_launchpad)
+    assert code == 0
+    assert "m.certificate.html" in out
+    assert HdnnpCalculator(file).certificate is not None
+    (tmp_path / "m.certificate.json").unlink()
+    assert HdnnpCalculator(file).certificate is None
+    code, out, _ = kmde("export", file, "-o", tmp_path / "again.safetensors")
+    assert code == 0
+    assert "without a coverage certificate" in out

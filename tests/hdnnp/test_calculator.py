@@ -1,3 +1,4 @@
+import hashlib
 import subprocess
 import sys
 
@@ -8,8 +9,10 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.md.verlet import VelocityVerlet
 
 from kmde_fw.config import Descriptor, Network, Training
+from kmde_fw.core.certificate import certify
 from kmde_fw.errors import ModelError
-from kmde_fw.hdnnp import HdnnpCalculator, save, train
+from kmde_fw.hdnnp import HdnnpCalculator, save, to_bytes, train
+from kmde_fw.hdnnp.calculator import ranges_of
 
 
 def test_results_are_the_predictions(model, structure, tmp_path):
@@ -38,6 +41,31 @@ def test_extrapolating_atoms_are_reported(make_model, structure):
     atoms.calc = HdnnpCalculator(model, tolerance=1e6)
     atoms.get_potential_energy()
     assert not atoms.calc.results["extrapolating"].any()
+
+
+def test_a_run_is_held_against_the_certificate(make_model, structure):
+    model = make_model()
+    features = model.predict(structure).features
+    species = structure.species_index(model.elements)
+    for e in range(3):
+        own = features[species == e]
+        model.minimum[e], model.maximum[e] = own.min(axis=0), own.max(axis=0)
+    sha256 = hashlib.sha256(to_bytes(model)).hexdigest()
+    functions, ranges = model.symmetry_functions.keys, ranges_of(model)
+    facts = {"model": {"sha256": sha256}, "data": {}, "cite": []}
+    certificate = certify(model.elements, 4.0, functions, ranges, [structure], **facts)
+    atoms = structure.to_atoms()
+    atoms.calc = HdnnpCalculator(model, certificate, every=1)
+    atoms.get_potential_energy()
+    assert not atoms.calc.domain.report()["motifs"]
+    atoms.set_cell(atoms.cell * 0.9, scale_atoms=True)
+    atoms.get_potential_energy()
+    report = atoms.calc.domain.report()
+    assert (report["first"], report["structures"], report["structures_outside"]) == (1, 2, 1)
+    assert report["motifs"]
+    assert report["functions"][0]["function"] in functions
+    with pytest.raises(ModelError, match="belongs to another model"):
+        HdnnpCalculator(make_model(seed=1), certificate)
 
 
 def _displaced_slopes(atoms, calculator, step=1e-4):
