@@ -28,7 +28,9 @@ from kmde_fw.units import radius_sums
 from kmde_fw.workflows.prepare import Prepared, prepare
 
 CAMPAIGN = Path(__file__).parents[1] / "fw_specs" / "al_fe_pt" / "campaign.yaml"
-SAMPLE = 500
+SAMPLE = 200
+#: in the row; larger cells, where a neighbour list pays and ours is none, are shown apart
+MAX_ATOMS = 30
 TARGETS = {"ase": 100.0, "matscipy": 15.0}
 
 #: (structure, cutoff) -> atom i, atom j, distance, vector of each neighbour
@@ -44,20 +46,28 @@ def main() -> None:
     options = arguments(__doc__)
     prepared = prepare(CAMPAIGN)
     pool = CandidatePool(prepared.elements, prepared.settings.design, {s.id: s for s in prepared.parents}, cycle=1)
-    sample = np.sort(np.random.default_rng(0).choice(len(pool), SAMPLE, replace=False)).tolist()
     cutoff = prepared.settings.descriptor.cutoff
-    rows = [measure(pool, sample, motifs, cutoff, kind) for kind, motifs in key_motifs(prepared).items()]
+    sizes = pool.crystals(range(len(pool))).n_atoms
+    samples = {
+        kind: np.sort(np.random.default_rng(0).choice(np.flatnonzero(mask), SAMPLE, replace=False)).tolist()
+        for kind, mask in (("small", sizes <= MAX_ATOMS), ("large", sizes > MAX_ATOMS))
+    }
+    found = key_motifs(prepared)
+    rows, larger = (
+        [measure(pool, sample, motifs, cutoff, kind) for kind, motifs in found.items()] for sample in samples.values()
+    )
     slowest = max(rows, key=lambda row: row["seconds"]["ours"])
     ratios = {name: min(row["ratio"][name] for row in rows) for name in PEERS}
     result = {
-        "row": f"scores of {SAMPLE} candidates of 1-30 atoms",
+        "row": f"scores of {SAMPLE} candidates of at most {MAX_ATOMS} atoms",
         "ours_seconds": slowest["seconds"]["ours"],
         "peers": {f"{name} + numpy": slowest["seconds"][name] for name in PEERS},
         "ratios": {f"{name} + numpy": ratios[name] for name in PEERS},
         "goal": ", ".join(f"≥ {goal:.0f} times {name} + numpy" for name, goal in TARGETS.items()) + ", equal scores",
         "reached": all(ratios[name] >= goal for name, goal in TARGETS.items()),
-        "counted": {"atoms": int(pool.crystals(sample).n_atoms.sum()), "pool": len(pool)},
+        "counted": {f"atoms_of_{kind}": int(sizes[sample].sum()) for kind, sample in samples.items()},
         "motifs": rows,
+        "larger_candidates": larger,
         "versions": versions("ase", "matscipy", "numpy", "numba"),
     }
     finish(result, options.json, table_of(result))
@@ -100,8 +110,6 @@ def measure(pool: CandidatePool, sample: list[int], motifs: list[Motif], cutoff:
         "counted": int(ours.counts.sum()),
         "seconds": seconds,
         "per_second": {name: len(sample) / t for name, t in seconds.items()},
-        "whole_pool_per_second": len(pool)
-        / median_seconds(lambda: score_candidates(pool, range(len(pool)), motifs, cutoff)),
         "ratio": {name: seconds[name] / seconds["ours"] for name in PEERS},
     }
 
@@ -163,18 +171,23 @@ def angles(i: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
 
 def table_of(result: dict[str, Any]) -> Table:
     """A row per set of motifs."""
-    table = Table(title=f"{result['row']} ({result['counted']['atoms']} atoms), candidates per second")
-    for heading in ("20 motifs by", "ours", "ours, all 20 000", "matscipy", "ASE", "× matscipy", "× ASE", "to reach"):
+    table = Table(title=f"{result['row']}, candidates per second")
+    for heading in ("20 motifs by", "atoms", "ours", "matscipy", "ASE", "× matscipy", "× ASE", "to reach"):
         table.add_column(heading, justify="right")
-    for row in result["motifs"]:
-        rate = row["per_second"]
-        table.add_row(
-            f"{row['motifs']}: {row['distances']} distances, {row['angles']} angles",
-            *(f"{number:.0f}" for number in (rate["ours"], row["whole_pool_per_second"])),
-            *(f"{rate[name]:.0f}" for name in ("matscipy", "ase")),
-            *(f"{row['ratio'][name]:.0f}" for name in ("matscipy", "ase")),
-            f"{TARGETS['matscipy']:.0f}, {TARGETS['ase']:.0f}",
-        )
+    goal = f"{TARGETS['matscipy']:.0f}, {TARGETS['ase']:.0f}"
+    for atoms, rows, wanted in (
+        (f"≤ {MAX_ATOMS}", result["motifs"], goal),
+        (f"> {MAX_ATOMS}", result["larger_candidates"], "–"),
+    ):
+        for row in rows:
+            rate = row["per_second"]
+            table.add_row(
+                f"{row['motifs']}: {row['distances']} distances, {row['angles']} angles",
+                atoms,
+                *(f"{rate[name]:.0f}" for name in ("ours", "matscipy", "ase")),
+                *(f"{row['ratio'][name]:.0f}" for name in ("matscipy", "ase")),
+                wanted,
+            )
     return table
 
 
