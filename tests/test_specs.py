@@ -24,17 +24,20 @@ def test_there_are_some():
     assert [path.stem for path in COMPARISONS] == ["compare_al_fe_pt", "compare_ni_al_pt"]
 
 
-def test_the_vasp_campaign_and_its_worker_fit():
+@pytest.mark.parametrize(("name", "command", "category"), [
+    ("dft_fworker", "srun vasp_std", "kmde_dft"), ("stand_in_fworker", "vasp", "")
+])  # fmt: skip
+def test_the_vasp_campaign_and_its_workers_fit(name, command, category):
     from fireworks import FWorker
 
     from kmde_fw.config import VaspReference, load_campaign
     from kmde_fw.worker_env import read_fworker, resolve
 
-    worker = SPECS / "workers" / "dft_fworker.yaml"
+    worker = SPECS / "workers" / f"{name}.yaml"
     settings = load_campaign(SPECS / "al_fe_pt" / "campaign_vasp.yaml")
     assert isinstance(settings.reference, VaspReference)
-    assert resolve(settings.reference.vasp_cmd, read_fworker(worker), "vasp_cmd") == "srun vasp_std"
-    assert FWorker.from_file(str(worker)).category == "kmde_dft"
+    assert resolve(settings.reference.vasp_cmd, read_fworker(worker), "vasp_cmd") == command
+    assert FWorker.from_file(str(worker)).category == category
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)

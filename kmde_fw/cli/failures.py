@@ -17,6 +17,7 @@ def failures(
     as_csv: Csv = False,
 ) -> None:
     """List refused and failed labels, picks without a label, sources without candidates, and fireworks that fizzled."""
+    from kmde_fw.report.words import failure_words
     from kmde_fw.store import Store, queries
     from kmde_fw.workflows.launchpad import launchpad_of
     from kmde_fw.workflows.rockets import fizzled
@@ -44,6 +45,6 @@ def failures(
         "cycle>": lambda r: r["cycle"],
         "kind": lambda r: r["kind"],
         "what": lambda r: r["what"],
-        "reason": lambda r: r["reason"],
+        "reason": failure_words,
     }
     show(rows, columns, "failures", as_json, as_csv, "nothing failed")

@@ -78,8 +78,7 @@ def _show_one(store: Store, campaign: str, failures: list[dict[str, Any]], as_js
     if facts["refused_labels"]:
         _console().print(refusal_table(facts["refused_labels"]))
     for slot in facts["open_slots"]:
-        motifs = ", ".join(slot["motifs"]) or "no key motif"
-        typer.echo(f"stayed open in cycle {slot['cycle']}, slot {slot['slot']} (no label could be had): {motifs}")
+        typer.echo(f"stayed open in cycle {slot['cycle']}, slot {slot['slot']} (no label could be had): {slot['open']}")
     for failure in failures:
         typer.echo(f"fizzled: firework {failure['fw_id']} ({failure['name']}): {failure['reason']}")
     if failures:

@@ -6,8 +6,9 @@ from typing import Any
 
 from rich.table import Table
 
+from kmde_fw.report.words import motif_words, open_words
 from kmde_fw.store import Store
-from kmde_fw.store.queries import promised_together
+from kmde_fw.store.queries import failures, promised_together
 
 #: heights of a curve in characters
 BARS = "▁▂▃▄▅▆▇█"
@@ -134,18 +135,20 @@ def refusal_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def open_slots(store: Store, campaign: str) -> list[dict[str, Any]]:
-    """Picks that no label could be had for, nor for their reserves: cycle, slot, motifs that stay open, in words."""
+    """Picks that no label could be had for, nor for their reserves: cycle, slot, what stays open by it, in words.
+
+    motifs: the key motifs among it.
+    """
     return [
-        {"cycle": o["cycle"], "slot": o["slot"], "motifs": [_motif_words(m) for m in o.get("open_motifs", [])]}
-        for o in store.outcomes(campaign, MANY_CYCLES)
-        if o["label_id"] is None and o["refused"]
+        {
+            "cycle": row["cycle"],
+            "slot": row["slot"],
+            "open": open_words(row),
+            "motifs": [motif_words(motif) for motif in row["open_motifs"]],
+        }
+        for row in failures(store, campaign)
+        if row["kind"] == "slot" and row["refused"]
     ]
-
-
-def _motif_words(motif: dict[str, Any]) -> str:
-    """Fe-Pt 2.640–2.650 Å."""
-    unit = "Å" if motif["kind"] == "distance" else "°"
-    return f"{motif['channel']} {motif['low']:.3f}–{motif['high']:.3f} {unit}"
 
 
 def running_steps(store: Store, campaign: str) -> list[dict[str, Any]]:

@@ -13,7 +13,16 @@ from kmde_fw.report.cycles import duration
 from kmde_fw.report.passport import choice_lines, further_terms, label_lines
 from kmde_fw.report.style import STYLE
 from kmde_fw.report.svg import Series, chart, crystal
-from kmde_fw.report.words import cure, exceeded_words, measures_words, motif_words, neighbours_words, number, short
+from kmde_fw.report.words import (
+    cure,
+    exceeded_words,
+    failure_words,
+    measures_words,
+    motif_words,
+    neighbours_words,
+    number,
+    short,
+)
 
 Record = Mapping[str, Any]
 
@@ -395,7 +404,7 @@ def _channel(channel: Record, unit: str) -> str:
 def _failures(facts: Record) -> str:
     if not facts["failures"]:
         return "<p>Nothing: every pick was labelled, and no label was refused.</p>"
-    rows = [[r["cycle"], r["kind"], escape(r["what"]), escape(r["reason"])] for r in facts["failures"]]
+    rows = [[r["cycle"], r["kind"], escape(r["what"]), escape(failure_words(r))] for r in facts["failures"]]
     return table(["cycle", "kind", "what", "why"], rows, "llll", stack=True)
 
 

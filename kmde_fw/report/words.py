@@ -124,6 +124,24 @@ def measures_words(measures: Mapping[str, Any]) -> str:
     )
 
 
+def open_words(slot: Mapping[str, Any]) -> str:
+    """What a pick without a label leaves open (a "slot" of `queries.failures`): its key motifs, and what it promised.
+
+    Empty where no candidate was chosen at all.
+    """
+    motifs = ", ".join(motif_words(motif) for motif in slot["open_motifs"])
+    parts = [f"key motifs {motifs}"] if motifs else []
+    if slot["promise"]:
+        parts.append(f"what was promised: {measures_words(slot['promise'])}")
+    return "; ".join(parts)
+
+
+def failure_words(row: Mapping[str, Any]) -> str:
+    """Why something failed (a row of `queries.failures`), and what stays open by it."""
+    still_open = open_words(row) if row["kind"] == "slot" else ""
+    return f"{row['reason']}; stays open: {still_open}" if still_open else str(row["reason"])
+
+
 def number(value: Any) -> str:
     """A number for people, – for None."""
     if value is None:

@@ -221,7 +221,8 @@ def failures(store: Store, campaign: str | None = None) -> list[Record]:
     """What went wrong or was left out, of one campaign or of all, in order: campaign, cycle, kind, what, reason.
 
     kind: "label" (refused or failed; with structure_id, label_id, state, run_directory, corrections), "slot" (a pick
-    for which nothing was labelled; with open_motifs), "source" (a prototype or parent that gave no candidates).
+    for which nothing was labelled; with refused, how many labels were tried, and what stays open: open_motifs, promise
+    of strategy `environment` or None), "source" (a prototype or parent that gave no candidates).
     """
     names = [store.campaign(campaign)["_id"]] if campaign else [c["_id"] for c in store.campaigns()]
     rows: list[Record] = []
@@ -232,12 +233,12 @@ def failures(store: Store, campaign: str | None = None) -> list[Record]:
                 {**where, "kind": "source", "what": skipped.partition(":")[0], "structure_id": None, "reason": skipped}
                 for skipped in selection["skipped"]
             ]
-        described = {
-            c["structure_id"]: f"{c['formula']}: {c['description']}"
+        chosen = {
+            (s["cycle"], number): slot
             for s in store.find("selections", {"campaign": name})
-            for slot in s["slots"]
-            for c in slot
+            for number, slot in enumerate(s["slots"])
         }
+        described = {c["structure_id"]: f"{c['formula']}: {c['description']}" for slot in chosen.values() for c in slot}
         for outcome in store.find("outcomes", {"campaign": name}, sort=("cycle", "slot")):
             where = {"campaign": name, "cycle": outcome["cycle"], "slot": outcome["slot"]}
             for refused in outcome["refused"]:
@@ -255,9 +256,18 @@ def failures(store: Store, campaign: str | None = None) -> list[Record]:
                 )
             if outcome["label_id"] is None:
                 reason = outcome["reason"] or "no candidate was left"
-                still_open = {"open_motifs": outcome["open_motifs"]}
+                pick = next(iter(chosen.get((outcome["cycle"], outcome["slot"]), [])), {})
+                still_open = {"open_motifs": outcome["open_motifs"], "promise": pick.get("promise")}
                 rows.append(
-                    {**where, "kind": "slot", "what": "no label", "structure_id": None, "reason": reason, **still_open}
+                    {
+                        **where,
+                        "kind": "slot",
+                        "what": "no label",
+                        "structure_id": None,
+                        "reason": reason,
+                        "refused": len(outcome["refused"]),
+                        **still_open,
+                    }
                 )
     return sorted(rows, key=lambda row: (names.index(row["campaign"]), row["cycle"], row["slot"] or 0))
 

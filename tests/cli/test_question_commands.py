@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kmde_fw.report.words import cure, exceeded_words, function_words, motif_words
+from kmde_fw.report.words import cure, exceeded_words, failure_words, function_words, motif_words
 from kmde_fw.store import Store, queries
 
 
@@ -150,6 +150,17 @@ def test_nothing_failed_is_said(call, finished: Store):
     rows = queries.failures(finished, "twin")
     out = call("failures", "twin")[1]
     assert ("nothing failed" in out) == (not rows)
+
+
+def test_a_pick_without_a_label_says_what_stays_open():
+    motif = {"channel": "Fe-Pt", "kind": "distance", "low": 2.64, "high": 2.65}
+    promise = {"zero": [0.03, 0.001], "open": [40, 12], "vicinity": [0.4, 0.3]}
+    row = {"kind": "slot", "reason": "VASP ended with exit code 134", "open_motifs": [motif], "promise": promise}
+    assert failure_words(row) == (
+        "VASP ended with exit code 134; stays open: key motifs Fe-Pt 2.640–2.650 Å; what was promised: energy zero "
+        "known to 30 → 1 meV/atom, missing values 40 → 12, distance of the vicinity 0.400 → 0.300"
+    )
+    assert failure_words({**row, "open_motifs": [], "promise": None}) == "VASP ended with exit code 134"
 
 
 def test_words():

@@ -62,6 +62,8 @@ def read_run(directory: Path) -> VaspRun:
     """
     from monty.os.path import zpath
 
+    if not directory.exists():
+        raise InputError(f"there is no {directory}")
     if directory.is_file():
         return read_file(directory)
     for name, reader in (("vasprun.xml", read_vasprun), ("OUTCAR", read_outcar)):
