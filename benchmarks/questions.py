@@ -1,7 +1,7 @@
 """Questions to a database of many campaigns: seconds, whether an index answers them, and the bytes of a candidate.
 
-A small Cu-Au campaign is run and copied under other names and ids: 200 campaigns of 10 cycles with all their documents
-but shards, and the 1000 documents of the best of 20 000 candidates per cycle for one campaign in 25 (80 000 of 2
+A small Cu-Au campaign is run and copied under other names and ids: 100 campaigns of 10 cycles with all their documents
+but shards, and the 1000 documents of the best of 20 000 candidates per cycle for one campaign in 25 (40 000 of 1
 million). The questions are asked of campaigns that have them. A question reads by index what belongs to one campaign:
 its time depends on the size of that campaign, and on the rest only through the depth of the indexes; `of_tenth` is the
 slowest question when a tenth as many campaigns are there. No other package does this; the goal is a second.
@@ -32,7 +32,7 @@ from kmde_fw.report.facts import report_facts
 from kmde_fw.store import Store, queries, read_launchpad
 
 CU_AU = Path(__file__).parents[1] / "fw_specs" / "cu_au"
-CAMPAIGNS, CYCLES, CANDIDATES, KEEP = 200, 10, 20_000, 1000
+CAMPAIGNS, CYCLES, CANDIDATES, KEEP = 100, 10, 20_000, 1000
 #: every so many campaigns has its candidates
 EVERY = 25
 #: seconds within which a question must be answered

@@ -174,6 +174,8 @@ def _scan(  # type: ignore[no-untyped-def]
     wide = reach + 1e-9  # loops go a little further, for rounding
     units = np.empty((64, 3))  # unit vectors to the neighbours of one atom, and their elements
     others = np.empty(64, dtype=np.int64)
+    # without angles a pair of two atoms is looked at from one of them, and counts twice
+    angles = len(triplet_entries) > 0
     for crystal in range(len(cells)):
         begin, end = starts[crystal], starts[crystal + 1]
         cell, points, kinds = cells[crystal], positions[begin:end], species[begin:end]
@@ -183,8 +185,9 @@ def _scan(  # type: ignore[no-untyped-def]
             first, last = vertex * n_elements**2, (vertex + 1) * n_elements**2
             has_angles = triplet_starts[last] > triplet_starts[first]
             n_near = 0
-            for j in range(len(kinds)):
+            for j in range(0 if angles else i, len(kinds)):
                 other = kinds[j]
+                ends = 1 if angles or i == j else 2
                 touching = sums[vertex, other]
                 closest = MIN_DISTANCE * touching
                 pair = vertex * n_elements + other
@@ -206,13 +209,13 @@ def _scan(  # type: ignore[no-untyped-def]
                                 continue
                             shortest = min(shortest, distance / touching)
                             if distance < closest:
-                                penalty += PENALTY * (closest - distance) ** 2
+                                penalty += ends * PENALTY * (closest - distance) ** 2
                             if distance >= cutoff:
                                 continue
                             for entry in range(begin_pair, end_pair):
                                 m = pair_entries[entry]
                                 if low[m] <= distance < high[m]:
-                                    counts[crystal, m] += 1
+                                    counts[crystal, m] += ends
                             if has_angles and distance > 0.0:
                                 if n_near == len(others):  # full: twice the room
                                     units = np.concatenate((units, np.empty_like(units)))
