@@ -22,10 +22,12 @@ def build_app() -> typer.Typer:
         failures,
         import_runs,
         init,
+        launch,
         lineage,
         motifs,
         outliers,
         plan,
+        reconcile,
         report,
         rm,
         run,
@@ -51,6 +53,8 @@ def build_app() -> typer.Typer:
     app.command("run")(run.run)
     app.command("compare")(compare.compare)
     app.command("work")(work.work)
+    app.command("launch")(launch.launch)
+    app.command("reconcile")(reconcile.reconcile)
     app.command("status")(status.status)
     app.command("why")(why.why)
     app.command("candidates")(candidates.candidates)

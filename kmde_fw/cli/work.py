@@ -17,6 +17,8 @@ from kmde_fw.cli.options import FworkerFile, LaunchpadFile
 if TYPE_CHECKING:
     from fireworks import LaunchPad
 
+    from kmde_fw.workflows.signals import Stop
+
 #: seconds between two looks for something to do
 IDLE = 0.3
 
@@ -33,11 +35,10 @@ def work(
     """Launch these campaigns' rockets here until all are finished or nothing more can run."""
     from kmde_fw.worker_env import read_fworker
     from kmde_fw.workflows.launchpad import launchpad_of
+    from kmde_fw.workflows.signals import Stop
 
     env = read_fworker(fworker)
-    stop = _Stop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+    stop = Stop().install()
     if with_parent:
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     folder = (directory or Path.cwd()).resolve()
@@ -50,7 +51,7 @@ def launch_all(
     pad: LaunchPad,
     campaigns: Sequence[str],
     folder: Path,
-    stop: _Stop | None = None,
+    stop: Stop | None = None,
     env: dict[str, Any] | None = None,
 ) -> None:
     """Launch the campaigns' rockets in this process until all are finished, nothing more can run, or `stop` is asked.
@@ -77,23 +78,6 @@ def launch_all(
             continue
         # one rocket at a time
         rapidfire(pad, worker_for(campaign, env), m_dir=str(folder), nlaunches=1, max_loops=1, sleep_time=IDLE)
-
-
-class _Stop:
-    """What a signal does to a worker.
-
-    A task at work is interrupted: its rocket makes it FIZZLED at once, where a signal's default would leave it RUNNING
-    for ever. FireWorks' own writing is not: half of it would leave a workflow that nobody can go on with.
-    """
-
-    asked = False
-
-    def __call__(self, number: int, frame: object) -> None:
-        from kmde_fw.firetasks.base import KmdeTask
-
-        self.asked = True
-        if KmdeTask.at_work:
-            raise SystemExit(f"stopped by signal {number}")
 
 
 def _end_with(parent: int) -> None:

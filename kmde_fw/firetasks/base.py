@@ -36,6 +36,8 @@ class KmdeTask(FiretaskBase):
 
     #: whether a task is at work in this process: only then may a signal interrupt it (see `kmde work`)
     at_work: ClassVar[bool] = False
+    #: why this process is to end, where a signal came while no task was at work: none begins any more
+    stopping: ClassVar[str] = ""
     #: what the worker says about itself: `env` of its my_fworker.yaml
     worker_env: Mapping[str, Any] = MappingProxyType({})
 
@@ -43,6 +45,8 @@ class KmdeTask(FiretaskBase):
         """Check the parameters, open the store, do the step."""
         KmdeTask.at_work = True
         try:
+            if KmdeTask.stopping:
+                raise SystemExit(KmdeTask.stopping)
             return self._run_task(fw_spec)
         finally:
             KmdeTask.at_work = False

@@ -36,13 +36,26 @@ def fizzled(launchpad: LaunchPad, campaign: str) -> list[dict[str, Any]]:
     """Fireworks that failed: fw_id, name, and the last line of their traceback."""
     found = []
     query = {"spec.kmde.campaign": campaign, "state": "FIZZLED"}
-    for document in launchpad.fireworks.find(query, {"fw_id": 1, "name": 1}).sort("fw_id"):
-        launches = launchpad.get_fw_by_id(document["fw_id"]).launches
-        stored = launches[-1].action.stored_data if launches and launches[-1].action else {}
-        trace = stored.get("_exception", {}).get("_stacktrace", "").strip()
-        reason = trace.splitlines()[-1] if trace else "its worker died or was killed"
+    fields = {"fw_id": 1, "name": 1, "launches": 1, "spec._exception_details": 1}
+    # documents only: FireWorks would import what it cannot import here
+    for document in list(launchpad.fireworks.find(query, fields).sort("fw_id")):
+        launch = launchpad.launches.find_one({"launch_id": {"$in": document["launches"][-1:]}}, {"action": 1}) or {}
+        trace = _traceback(launch)
+        if not launch:
+            trace = str(document["spec"].get("_exception_details", {}).get("_stacktrace", "")).strip()
+        reason = (trace.splitlines() or ["its worker died or was killed"])[-1]
         found.append({"fw_id": document["fw_id"], "name": document["name"], "reason": reason, "traceback": trace})
     return found
+
+
+def last_line(launch: dict[str, Any]) -> str:
+    """The last line of a failed launch's traceback; empty if it left none."""
+    return (_traceback(launch).splitlines() or [""])[-1]
+
+
+def _traceback(launch: dict[str, Any]) -> str:
+    stored = (launch.get("action") or {}).get("stored_data") or {}
+    return str((stored.get("_exception") or {}).get("_stacktrace") or "").strip()
 
 
 def forget(launchpad: LaunchPad, campaign: str) -> None:
@@ -66,9 +79,7 @@ def recover(launchpad: LaunchPad, campaign: str) -> list[str]:
     A worker killed while FireWorks was writing its result may also leave the workflow locked, and fireworks of the next
     cycle that belong to no workflow, and children that were never told that a parent is done: all are mended first.
     """
-    _unlock(launchpad, campaign)
-    remove_orphans(launchpad, {"spec.kmde.campaign": campaign})
-    _refresh(launchpad, campaign)
+    tidy(launchpad, campaign)
     again = []
     query = {"spec.kmde.campaign": campaign, "state": {"$in": ["FIZZLED", "RUNNING", "RESERVED"]}}
     for document in list(launchpad.fireworks.find(query, {"fw_id": 1, "name": 1, "state": 1}).sort("fw_id")):
@@ -76,6 +87,16 @@ def recover(launchpad: LaunchPad, campaign: str) -> list[str]:
             launchpad.rerun_fw(document["fw_id"])
             again.append(document["name"])
     return again
+
+
+def tidy(launchpad: LaunchPad, campaign: str) -> None:
+    """What FireWorks' own writing left halfway when its process was killed: a lock, orphans, children not told.
+
+    For a campaign of which no firework runs: a living worker may be writing just that.
+    """
+    unlock(launchpad, campaign)
+    remove_orphans(launchpad, {"spec.kmde.campaign": campaign})
+    _refresh(launchpad, campaign)
 
 
 def remove_orphans(launchpad: LaunchPad, query: dict[str, Any]) -> bool:
@@ -90,7 +111,7 @@ def remove_orphans(launchpad: LaunchPad, query: dict[str, Any]) -> bool:
     return len(orphans) == len(ids)
 
 
-def _unlock(launchpad: LaunchPad, campaign: str) -> None:
+def unlock(launchpad: LaunchPad, campaign: str) -> None:
     """Take away a lock that nobody holds any more. FireWorks itself would wait for it for minutes and then give up."""
     query = {"metadata.campaign": campaign, "locked": {"$exists": True}}
     end = time.monotonic() + LOCK_SECONDS

@@ -393,7 +393,7 @@ def test_workers_end_with_kmde_run_and_the_next_run_goes_on(launchpad_file, stor
     wait_for(lambda: not workers_of(tmp_path / "run"))
     assert store.database["fireworks"].count_documents({"state": "RUNNING"}) == 0
     status = json.loads(call("kmde", "status", "cu_au", "-l", launchpad_file, "--json", cwd=tmp_path).stdout)
-    assert {f["reason"] for f in status["fizzled"]} == {"SystemExit: stopped by signal 15"}
+    assert {f["reason"] for f in status["fizzled"]} == {"SystemExit: interrupted: stopped by signal 15 (SIGTERM)"}
 
     # kill -9 leaves nobody to tell the workers, and a killed worker leaves its firework RUNNING
     process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from kmde_fw.errors import EngineError
+from kmde_fw.guard import remove_potcars
 
 
 def fresh(root: Path, name: str) -> Path:
@@ -24,12 +25,6 @@ def fresh(root: Path, name: str) -> Path:
         raise EngineError(
             f"cannot make a run directory in {root}: {error.strerror}; give the worker another scratch folder"
         ) from None
-
-
-def remove_potcars(directory: Path) -> None:
-    """Delete POTCAR and its copies, whatever became of the run."""
-    for path in directory.rglob("POTCAR*"):
-        path.unlink(missing_ok=True)
 
 
 def finish(directory: Path, keep: str, accepted: bool) -> str:
