@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -13,6 +12,7 @@ from typing import Any, Literal
 
 from kmde_fw.config import AseReference, Campaign, VaspReference
 from kmde_fw.errors import KmdeError
+from kmde_fw.worker_env import query_of
 
 #: ok: as it should be; note: worth knowing; problem: with this the machine cannot do its part
 State = Literal["ok", "note", "problem"]
@@ -87,17 +87,8 @@ def _worker_file(situation: Situation) -> Iterator[tuple[State, str]]:
             f"my_fworker.yaml lacks {' and '.join(missing)}, and rlaunch fails without: write {lines} into it",
         )
         return
-    try:
-        query = json.loads(situation.worker["query"])
-    except (TypeError, ValueError):
-        query = None
-    if isinstance(query, dict):
-        yield "ok", f"category {situation.worker['category']!r}, query {situation.worker['query']!r}"
-    else:
-        yield (
-            "problem",
-            f"my_fworker.yaml: query is {situation.worker['query']!r}, which is no JSON in quotes: write '{{}}'",
-        )
+    query_of(situation.worker)
+    yield "ok", f"category {situation.worker['category']!r}, query {situation.worker['query']!r}"
 
 
 @check("calculator")

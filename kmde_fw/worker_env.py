@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,6 +59,18 @@ def read_fworker_file(path: Path | None) -> dict[str, Any] | None:
     if not isinstance(data, dict):
         raise ConfigError(f"{path} is a mapping of name, category, query and `env`")
     return data
+
+
+def query_of(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The `query` in a my_fworker.yaml's content, which is JSON in quotes. Raises ConfigError."""
+    text = data.get("query", "{}")
+    try:
+        query = json.loads(text)
+    except (TypeError, ValueError):
+        query = None
+    if not isinstance(query, dict):
+        raise ConfigError(f"my_fworker.yaml: query is {text!r}, which is no JSON in quotes: write '{{}}'")
+    return query
 
 
 def env_of(data: Mapping[str, Any], path: Path | None) -> dict[str, Any]:

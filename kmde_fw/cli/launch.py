@@ -39,13 +39,15 @@ def launch(
     """
     from kmde_fw.errors import ConfigError
     from kmde_fw.store import read_launchpad
-    from kmde_fw.worker_env import read_fworker_file
+    from kmde_fw.worker_env import env_of, query_of, read_fworker_file
     from kmde_fw.workflows.launcher import Orders, supervise
 
     if mode == "rapidfire" and fw_id is not None:
         raise ConfigError("--fw_id goes with singleshot: rapidfire takes whatever is ready")
     connection = read_launchpad(launchpad)
     worker = {"name": "kmde launch", "category": "", "query": "{}", **(read_fworker_file(fworker) or {})}
+    query_of(worker)
+    env_of(worker, fworker)
     orders = Orders(mode, fw_id, nlaunches, wait, reserve, grace, retries)
     code = supervise(orders, connection, worker, lambda line: typer.echo(f"kmde launch: {line}"))
     raise typer.Exit(code)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import datetime
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from fireworks import FWAction, LaunchPad
@@ -34,13 +35,17 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True)
 class Lost:
-    """A firework that is RUNNING or RESERVED for nobody, and how that is known. launch_id: None where it has none."""
+    """A firework that is RUNNING or RESERVED for nobody, and how that is known.
+
+    launch_id, launch_state: None where it has no launch.
+    """
 
     fw_id: int
-    launch_id: int | None
     name: str
     campaign: str
     state: str
+    launch_id: int | None
+    launch_state: str | None
     reason: str
 
 
@@ -57,16 +62,13 @@ def find_lost(launchpad: LaunchPad, queue: Queue | None, all_hosts: bool = False
     that do not say on which cluster they are, and were reserved on another host, are looked for in this queue.
     """
     # first the database, then the queue: a job that is not in it ended before, and what it did is written (`release`
-    # looks again)
-    active = list(_active(launchpad))
-    jobs, cluster = (queue.jobs(), queue.cluster()) if queue is not None and active else ({}, "")
+    # looks again). The queue is asked once, and only where it is needed
+    listing = cache(lambda: (queue.jobs(), queue.cluster())) if queue is not None else None
     found = []
-    for firework, launch in active:
-        reason = _reason(firework, launch, queue, jobs, cluster, all_hosts)
+    for firework, launch in list(_active(launchpad)):
+        reason = _reason(firework, launch, queue, listing, all_hosts)
         if reason:
-            launch_id = launch["launch_id"] if launch else None
-            campaign = firework["spec"]["kmde"]["campaign"]
-            found.append(Lost(firework["fw_id"], launch_id, firework["name"], campaign, firework["state"], reason))
+            found.append(_lost(firework, launch, reason))
     return found
 
 
@@ -78,18 +80,15 @@ def find_silent(launchpad: LaunchPad, seconds: float) -> list[Lost]:
             age = _age(launch["state_history"][-1]["updated_on"])
             if age > seconds:
                 reason = f"nothing heard from {launch['host']} for {age / 3600:.1f} h"
-                campaign = firework["spec"]["kmde"]["campaign"]
-                found.append(
-                    Lost(firework["fw_id"], launch["launch_id"], firework["name"], campaign, "RUNNING", reason)
-                )
+                found.append(_lost(firework, launch, reason))
     return found
 
 
 def release_lost(launchpad: LaunchPad, lost: Lost, limit: int = INTERRUPTIONS) -> str:
     """Let go of a lost firework. Returns its state afterwards; unchanged if its worker has spoken meanwhile."""
     now = launchpad.fireworks.find_one({"fw_id": lost.fw_id}, {"state": 1})
-    launch = launchpad.launches.find_one({"launch_id": lost.launch_id}, {"state": 1})
-    if now is None or now["state"] != lost.state or (launch and launch["state"] not in ("RUNNING", "RESERVED")):
+    launch = launchpad.launches.find_one({"launch_id": lost.launch_id}, {"state": 1}) or {}
+    if now is None or now["state"] != lost.state or launch.get("state") != lost.launch_state:
         return str(now["state"]) if now else "gone"
     return release(launchpad, lost.fw_id, lost.launch_id, lost.reason, limit)
 
@@ -156,12 +155,24 @@ def _active(launchpad: LaunchPad) -> Iterator[tuple[Document, Document | None]]:
         yield firework, launchpad.launches.find_one({"launch_id": max(ids)}) if ids else None
 
 
+def _lost(firework: Document, launch: Document | None, reason: str) -> Lost:
+    launch = launch or {}
+    return Lost(
+        fw_id=firework["fw_id"],
+        name=firework["name"],
+        campaign=firework["spec"]["kmde"]["campaign"],
+        state=firework["state"],
+        launch_id=launch.get("launch_id"),
+        launch_state=launch.get("state"),
+        reason=reason,
+    )
+
+
 def _reason(
     firework: Document,
     launch: Document | None,
     queue: Queue | None,
-    jobs: dict[str, bool],
-    cluster: str,
+    listing: Callable[[], tuple[dict[str, bool], str]] | None,
     everywhere: bool,
 ) -> str:
     """Why a firework is lost; empty if it is not, or if nobody here can know."""
@@ -178,14 +189,16 @@ def _reason(
     if job is None:
         old = launch["state"] == "RESERVED" and (everywhere or launch["host"] == here) and _is_old(firework)
         return "reserved without a job" if old else ""
-    known = (
-        worker.get("queue") == queue.name and worker.get("cluster") == cluster if queue and "job" in worker else None
-    )
-    if queue is None or known is False or (known is None and not everywhere and launch["host"] != here):
+    if queue is None or listing is None:
         return ""
-    if job not in jobs:
+    jobs, cluster = listing()
+    if "job" in worker:
+        ours = (worker["queue"], worker["cluster"]) == (queue.name, cluster)
+    else:
+        ours = everywhere or launch["host"] == here
+    if ours and job not in jobs:
         return f"{queue.name} job {job} is not in the queue any more"
-    if launch["state"] == "RUNNING" and not jobs[job]:
+    if ours and launch["state"] == "RUNNING" and not jobs[job]:
         return f"{queue.name} job {job} waits in the queue again"
     return ""
 
