@@ -24,9 +24,9 @@ class Sleep(KmdeTask):
         if self["how"] == "quick":
             Path("done").touch()
             return
+        child = subprocess.Popen(["sleep", "300"], start_new_session=True)
         if self["how"] == "deaf":
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
-        child = subprocess.Popen(["sleep", "300"], start_new_session=True)
         try:
             Path("runs.tmp").write_text(f"{os.getpid()} {child.pid}")
             Path("runs.tmp").rename("runs")
