@@ -14,7 +14,7 @@ import pytest
 
 from kmde_fw.processes import descendants, is_running, working_in
 
-#: a worker: a guarded directory, a POTCAR in it, and a calculation there in a session of its own, as custodian starts it
+#: a worker: a guarded directory, a POTCAR in it, a calculation there in a session of its own, as custodian starts it
 WORKER = """
 import subprocess, sys, time
 from pathlib import Path

@@ -25,7 +25,7 @@ def test_there_are_some():
 
 
 @pytest.mark.parametrize(("name", "command", "category"), [
-    ("dft_fworker", "srun vasp_std", "kmde_dft"), ("stand_in_fworker", "vasp", "")
+    ("slurm/kmde_dft/my_fworker.yaml", "srun vasp_std", "kmde_dft"), ("workers/stand_in_fworker.yaml", "vasp", "")
 ])  # fmt: skip
 def test_the_vasp_campaign_and_its_workers_fit(name, command, category):
     from fireworks import FWorker
@@ -33,7 +33,7 @@ def test_the_vasp_campaign_and_its_workers_fit(name, command, category):
     from kmde_fw.config import VaspReference, load_campaign
     from kmde_fw.worker_env import read_fworker, resolve
 
-    worker = SPECS / "workers" / f"{name}.yaml"
+    worker = SPECS / name
     settings = load_campaign(SPECS / "al_fe_pt" / "campaign_vasp.yaml")
     assert isinstance(settings.reference, VaspReference)
     assert resolve(settings.reference.vasp_cmd, read_fworker(worker), "vasp_cmd") == command

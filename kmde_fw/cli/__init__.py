@@ -20,6 +20,7 @@ def build_app() -> typer.Typer:
         doctor,
         export,
         failures,
+        fw,
         import_runs,
         init,
         launch,
@@ -54,6 +55,7 @@ def build_app() -> typer.Typer:
     app.command("compare")(compare.compare)
     app.command("work")(work.work)
     app.command("launch")(launch.launch)
+    app.command("fw", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(fw.fw)
     app.command("reconcile")(reconcile.reconcile)
     app.command("status")(status.status)
     app.command("why")(why.why)

@@ -1,4 +1,4 @@
-"""kmde init: a commented campaign file to start from."""
+"""kmde init: a commented campaign file to start from, or the files of a cluster."""
 
 from __future__ import annotations
 
@@ -59,10 +59,73 @@ seed: 0
 
 
 def init(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="where to write it")] = Path("campaign.yaml"),
-    force: Annotated[bool, typer.Option("--force", help="overwrite an existing file")] = False,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FILE", help="where to write it; default: campaign.yaml, with --cluster the folder here"
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="overwrite existing files")] = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option(metavar="slurm|pbs", help="write the files of a cluster into the folder FILE instead"),
+    ] = None,
+    server: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="--cluster: the MongoDB server")
+    ] = "db.example.org",
+    database: Annotated[str, typer.Option(help="--cluster: name of the database")] = "kmde_fw",
+    user: Annotated[str, typer.Option(help="--cluster: user of the database")] = "kmde_worker",
+    tls: Annotated[bool, typer.Option("--tls/--no-tls", help="--cluster: whether the server speaks TLS")] = True,
+    ca_file: Annotated[
+        Path | None, typer.Option(help="--cluster: certificate of who signed the server's; default: the system's")
+    ] = None,
+    account: Annotated[str | None, typer.Option(help="--cluster: account of the jobs")] = None,
+    partition: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CATEGORY=NAME", help="--cluster: partition or queue of kmde_cpu, kmde_train or kmde_dft"),
+    ] = None,
+    vasp_cmd: Annotated[str, typer.Option(help="--cluster: what starts VASP")] = "srun vasp_std",
+    scratch: Annotated[str, typer.Option(help="--cluster: folder of the run directories")] = "~/kmde_scratch",
 ) -> None:
-    """Write a commented campaign file."""
+    """Write a commented campaign file, or the files of a cluster."""
+    if cluster is None:
+        _campaign(file or Path("campaign.yaml"), force)
+        return
+    from kmde_fw.cluster import Site, write_cluster_files
+
+    host, _, port = server.partition(":")
+    if port and not port.isdigit():
+        raise ConfigError(f"--server {server}: the port after the colon is a number, as in db.example.org:27017")
+    site = Site(
+        folder=(file or Path.cwd()).resolve(),
+        server=host,
+        port=int(port or 27017),
+        database=database,
+        user=user,
+        tls=tls,
+        ca_file=ca_file.resolve() if ca_file else None,
+        account=account,
+        partitions=dict(_pair(words) for words in partition or []),
+        vasp_cmd=vasp_cmd,
+        scratch=scratch,
+    )
+    for path in write_cluster_files(cluster, site, force):
+        typer.echo(f"wrote {path}")
+    typer.echo(
+        "read them, mend walltime, ntasks and gres to what your cluster has, put the password of "
+        f"{user} into {site.password_file} (chmod 600), then `kmde doctor -l {site.folder}/my_launchpad.yaml`"
+    )
+
+
+def _pair(words: str) -> tuple[str, str]:
+    category, sign, name = words.partition("=")
+    if not (sign and name):
+        raise ConfigError(f"--partition {words}: write CATEGORY=NAME, as in kmde_dft=normal")
+    return category, name
+
+
+def _campaign(file: Path, force: bool) -> None:
+    """The commented campaign file."""
     if file.exists() and not force:
         raise ConfigError(f"{file} exists already; give another name, or --force to overwrite it")
     try:

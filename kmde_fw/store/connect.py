@@ -31,9 +31,11 @@ ENVIRONMENT_VARIABLE = "KMDE_MONGO_URI"
 DEFAULT_DATABASE = "kmde_fw"
 #: seconds in which a database must answer
 PATIENCE = 3.0
-#: entries of launchpad.yaml, those of fireworks.LaunchPad
+#: the password of launchpad.yaml's `username`, where neither `password` nor `password_file` gives it
+PASSWORD_VARIABLE = "KMDE_MONGO_PASSWORD"
+#: entries of launchpad.yaml, those of fireworks.LaunchPad and our `password_file`
 _KEYS = (
-    "host", "port", "name", "username", "password", "authsource", "uri_mode", "mongoclient_kwargs",
+    "host", "port", "name", "username", "password", "password_file", "authsource", "uri_mode", "mongoclient_kwargs",
     "logdir", "strm_lvl", "user_indices", "wf_user_indices",
 )  # fmt: skip
 #: MongoDB's codes for: unauthorized, authentication failed
@@ -109,13 +111,44 @@ def read_launchpad(path: Path | None = None) -> Connection:
         raise StoreError(
             f"no launchpad.yaml in {Path.cwd()} or any folder above it: give one with -l, or set {ENVIRONMENT_VARIABLE}"
         )
-    settings = _read_yaml(path)
+    settings = read_yaml(path)
     for key in settings:
         if key not in _KEYS:
             raise StoreError(f"{path}: unknown key {key!r}{did_you_mean(str(key), _KEYS)}; known: {', '.join(_KEYS)}")
     if not settings.get("host") and settings.get("uri_mode"):
         raise StoreError(f"{path}: `host` is missing; with `uri_mode: true` it is the server's mongodb:// URI")
-    return _connection(settings, str(path), path.resolve().parent)
+    return _connection(with_password(settings, path), str(path), path.resolve().parent)
+
+
+def with_password(settings: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The entries of the launchpad.yaml at `path`, the password of its `username` among them, wherever it is kept.
+
+    It is looked for in `password`, then in the environment's KMDE_MONGO_PASSWORD, then in the file that `password_file`
+    names (relative to launchpad.yaml). StoreError for a file that is missing or that others may read.
+    """
+    settings = dict(settings)
+    named = settings.pop("password_file", None)
+    if not settings.get("username") or settings.get("password"):
+        return settings
+    file = path.resolve().parent / Path(str(named)).expanduser() if named else None
+    if os.environ.get(PASSWORD_VARIABLE):
+        settings["password"] = os.environ[PASSWORD_VARIABLE]
+    elif file is None:
+        raise StoreError(
+            f"{path} names the user {settings['username']!r} and no password: give a `password_file`, or set "
+            f"{PASSWORD_VARIABLE}"
+        )
+    else:
+        try:
+            if file.stat().st_mode & 0o077:
+                raise StoreError(f"{file}, the password_file of {path}, can be read by others: chmod 600 {file}")
+            settings["password"] = file.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise StoreError(
+                f"cannot read {file}, the password_file of {path}: {error.strerror}; write the password into it "
+                f"(chmod 600), or set {PASSWORD_VARIABLE}"
+            ) from None
+    return settings
 
 
 def connect(connection: Connection) -> Documents:
@@ -258,7 +291,7 @@ def _fireworks_launchpad() -> Path | None:
     files = [folder / "FW_config.yaml" for folder in folders]
     if os.environ.get("FW_CONFIG_FILE"):
         files.append(Path(os.environ["FW_CONFIG_FILE"]))
-    config = next((_read_yaml(file) for file in files if file.is_file()), {})
+    config = next((read_yaml(file) for file in files if file.is_file()), {})
     if config.get("LAUNCHPAD_LOC"):
         return Path(config["LAUNCHPAD_LOC"])
     if config.get("CONFIG_FILE_DIR"):
@@ -266,7 +299,8 @@ def _fireworks_launchpad() -> Path | None:
     return next((f / "my_launchpad.yaml" for f in folders if (f / "my_launchpad.yaml").is_file()), None)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The content of a launchpad file. StoreError, which quotes no line of it, if it is no YAML mapping."""
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

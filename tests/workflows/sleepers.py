@@ -13,7 +13,7 @@ from kmde_fw.firetasks.base import KmdeTask
 
 @explicit_serialize
 class Sleep(KmdeTask):
-    """Start a process in a session of its own, say so, wait. how: sleep, deaf (no signal interrupts it), fail, quick."""
+    """Start a process in a session of its own, say so, wait. how: sleep, deaf (to signals), fail, quick."""
 
     required_params = ["how"]  # noqa: RUF012
 

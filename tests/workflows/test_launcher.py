@@ -327,7 +327,7 @@ def test_nothing_is_released_where_the_queue_does_not_answer(pad, queue):
     fw_id = add(pad, "sleep")
     running(pad, fw_id, **SLURM)
     queue(None)
-    with pytest.raises(EngineError, match="the queue does not answer: `squeue .*` ended with 1: cannot reach"):
+    with pytest.raises(EngineError, match=r"the queue does not answer: `squeue .*` ended with 1: cannot reach"):
         find_lost(pad, queue_here())
     assert state(pad, fw_id) == "RUNNING"
 

@@ -1,0 +1,53 @@
+"""kmde fw: FireWorks' own programs, with the password that kmde knows."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kmde_fw.config import did_you_mean
+from kmde_fw.errors import ConfigError
+
+#: program -> its function
+PROGRAMS = {
+    "lpad": ("fireworks.scripts.lpad_run", "lpad"),
+    "qlaunch": ("fireworks.scripts.qlaunch_run", "qlaunch"),
+    "rlaunch": ("fireworks.scripts.rlaunch_run", "rlaunch"),
+}
+
+
+def fw(
+    context: typer.Context,
+    program: Annotated[str, typer.Argument(metavar="PROGRAM", help="lpad, qlaunch or rlaunch; its arguments follow")],
+) -> None:
+    """Run lpad, qlaunch or rlaunch as they are, with a launchpad file whose password is kept elsewhere.
+
+    FireWorks reads a password from the launchpad file alone; here `password_file` and KMDE_MONGO_PASSWORD count, too.
+    """
+    if program not in PROGRAMS:
+        raise ConfigError(f"no program {program!r}{did_you_mean(program, PROGRAMS)}; known: {', '.join(PROGRAMS)}")
+    from fireworks import LaunchPad
+
+    from kmde_fw.firetasks import counters
+    from kmde_fw.store.connect import with_password
+
+    counters.use()
+    plain = LaunchPad.from_file.__func__
+
+    def from_file(cls: type[LaunchPad], filename: str, *rest: Any, **words: Any) -> LaunchPad:
+        from kmde_fw.store.connect import read_yaml
+
+        path = Path(filename)
+        settings = read_yaml(path)
+        if settings.get("username"):
+            return cls.from_dict(with_password(settings, path))
+        return plain(cls, filename, *rest, **words)
+
+    LaunchPad.from_file = classmethod(from_file)
+    module, function = PROGRAMS[program]
+    sys.argv = [program, *context.args]
+    raise typer.Exit(getattr(import_module(module), function)())
