@@ -26,7 +26,8 @@ def export(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help="a model file; a campaign; CAMPAIGN/CYCLE[/NUMBER]; or a model's id or its beginning"
+            metavar="MODEL",
+            help="a model file; a campaign; CAMPAIGN/CYCLE or CAMPAIGN/CYCLE/NUMBER; or a model's id or its beginning",
         ),
     ],
     output: Annotated[

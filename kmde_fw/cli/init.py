@@ -70,9 +70,7 @@ def init(
         str | None,
         typer.Option(metavar="slurm|pbs", help="write the files of a cluster into the folder FILE instead"),
     ] = None,
-    server: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="--cluster: the MongoDB server")
-    ] = "db.example.org",
+    server: Annotated[str, typer.Option(metavar="HOST:PORT", help="--cluster: the MongoDB server")] = "db.example.org",
     database: Annotated[str, typer.Option(help="--cluster: name of the database")] = "kmde_fw",
     user: Annotated[str, typer.Option(help="--cluster: user of the database")] = "kmde_worker",
     tls: Annotated[bool, typer.Option("--tls/--no-tls", help="--cluster: whether the server speaks TLS")] = True,

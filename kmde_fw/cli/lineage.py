@@ -14,7 +14,10 @@ from kmde_fw.errors import ModelError
 
 def lineage(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="a model's id or its beginning; or CAMPAIGN/CYCLE[/NUMBER]")
+        str,
+        typer.Argument(
+            metavar="MODEL", help="a model's id or its beginning; or CAMPAIGN/CYCLE or CAMPAIGN/CYCLE/NUMBER"
+        ),
     ],
     export: Annotated[
         Path | None, typer.Option(metavar="DIR", help="write it as files from which `kmde retrain DIR` trains it again")
