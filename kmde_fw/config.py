@@ -101,7 +101,7 @@ class Training(Section):
     """L-BFGS on α·mean((ΔE)²) + β·mean((ΔF)²), T(3.1)."""
 
     seeds: tuple[int, ...] = Field((0,), min_length=1, description="one model per seed, trained in parallel fireworks")
-    max_closures: PositiveInt = Field(500, description="evaluations of loss and gradient at most")
+    max_closures: PositiveInt = Field(700, description="evaluations of loss and gradient at most")
     # with 10, training stopped after 68 closures at three times the force error
     patience: PositiveInt = Field(
         50, description="stop after this many L-BFGS iterations without a better validation loss (else train loss)"
