@@ -44,16 +44,33 @@ def make_engine(
     return AseEngine(settings)
 
 
+#: VASP's words for functionals that people call otherwise
+FUNCTIONALS = {"PE": "PBE", "PS": "PBEsol", "RP": "RPBE", "RE": "revPBE", "CA": "LDA"}
+
+
 def describe_level(level: Mapping[str, Any]) -> str:
     """A level of theory in a line for people."""
     if level["engine"] == "vasp":
         incar = level["incar"]
-        functional = incar.get("METAGGA") or incar.get("GGA") or next(iter(level["potcars"].values()))["lexch"]
+        functional = str(
+            incar.get("METAGGA") or incar.get("GGA") or next(iter(level["potcars"].values()))["lexch"]
+        ).upper()
         titels = ", ".join(potcar["titel"] for potcar in level["potcars"].values())
+        encut = f"{incar['ENCUT']:g} eV" if "ENCUT" in incar else "of the POTCARs"
+        u = "".join(f", U of {element} {value:g} eV" for element, value in incar.get("LDAUU", {}).items())
         return (
-            f"VASP, {functional}, ENCUT {incar.get('ENCUT', 'of the POTCARs')}, k-points {level['kpoints']}, {titels}"
+            f"VASP, {FUNCTIONALS.get(functional, functional)}, ENCUT {encut}, {_kpoint_words(level['kpoints'])}{u}, "
+            f"{titels}"
         )
     return f"{level['calculator']} {level['arguments'] or ''}".rstrip()
+
+
+def _kpoint_words(rule: Mapping[str, Any]) -> str:
+    if "KSPACING" in rule:
+        return f"k-points every {rule['KSPACING']:g} Å⁻¹"
+    if "grid" in rule:
+        return f"k-points {'×'.join(map(str, rule['grid']))}"
+    return ", ".join(f"{key} {value}" for key, value in rule.items())
 
 
 def level_differences(first: Mapping[str, Any], second: Mapping[str, Any], where: str = "") -> list[str]:

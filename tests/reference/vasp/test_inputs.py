@@ -154,7 +154,11 @@ def test_the_level_of_theory(engine):
     }  # fmt: skip
     assert len(cu["sha256"]) == 64
     assert "local part" not in json.dumps(level)
-    assert "ENCUT 680" in describe_level(level)
+    assert describe_level(level) == (
+        "VASP, PBE, ENCUT 680 eV, k-points every 0.22 Å⁻¹, PAW_PBE Au 04Oct2007, PAW_PBE Cu_pv 06Sep2000"
+    )
+    other = engine(kpoints=[4, 4, 4], incar={"LDAU": True, "LDAUU": {"Cu": 4.0}}).level
+    assert "k-points 4×4×4, U of Cu 4 eV" in describe_level(other)
 
 
 def test_only_what_decides_the_energy_is_in_the_key(engine):
