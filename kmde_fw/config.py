@@ -97,6 +97,14 @@ class Network(Section):
     hidden: tuple[PositiveInt, ...] = Field((60, 60), description="nodes in each hidden layer")
 
 
+class NearWeight(Section):
+    """Forces that count more: those of an element's atoms and of what is near them."""
+
+    element: Element = Field(description="the dopant, for example")
+    within: Positive = Field(3.0, le=20.0, description="Å; its neighbours up to here, periodic images included")
+    weight: Positive = Field(description="how many times the squared errors of these atoms' forces count")
+
+
 class Training(Section):
     """L-BFGS on α·mean((ΔE)²) + β·mean((ΔF)²), T(3.1)."""
 
@@ -118,6 +126,9 @@ class Training(Section):
     # 10 meV/Å; with 1, forces alone are learned and energies stay at their offsets, off by 2 to 3 meV/atom
     energy_weight: NonNegative = Field(100.0, description="α, of the mean squared energy error")
     force_weight: NonNegative = Field(1.0, description="β, of the mean squared force error")
+    force_weight_near: NearWeight | None = Field(
+        None, description="forces near atoms of one element count more in the loss; null: all forces count alike"
+    )
     threads: PositiveInt = Field(1, description="CPU threads of one training")
     device: Literal["cpu", "cuda"] = Field("cpu", description="where networks are trained; cuda: a GPU that torch sees")
 
@@ -127,7 +138,16 @@ class Training(Section):
             raise ValueError("seeds: a seed is named twice, and would give the same model twice")
         if self.energy_weight == 0 and self.force_weight == 0:
             raise ValueError("energy_weight and force_weight are both 0: there is nothing to learn")
+        if self.force_weight_near is not None and self.force_weight == 0:
+            raise ValueError("force_weight is 0: no force counts, and force_weight_near changes nothing")
         return self
+
+    def record(self) -> dict[str, Any]:
+        """What decides a model, seeds apart, as plain types. What is not asked for is left out: it changes no id."""
+        record = self.model_dump(mode="json", exclude={"seeds"})
+        if self.force_weight_near is None:
+            del record["force_weight_near"]
+        return record
 
 
 class Analysis(Section):
@@ -200,11 +220,24 @@ class Stop(Section):
         description="converged: when one of the rules below says so; budget: after N labels, what they say is recorded",
     )
     max_surrogates: int = Field(10, ge=0, description="N, the budget of labels")
-    zero_outliers: bool = Field(True, description="stop as soon as no target atom is an outlier")
+    max_cost: NonNegative | None = Field(
+        None, description="budget of all labels' cost in train cells (electrons cubed); null: no limit but N"
+    )
+    zero_outliers: bool = Field(
+        True, description="stop when no target atom is an outlier, nor far from every train atom; unless what follows"
+    )
+    energy_change: Positive | None = Field(
+        1.0,
+        description="meV/atom; zero_outliers waits while labels move the target's predicted energies by more (root "
+        "mean square), or its energy zero is still being found; null: it does not wait for them",
+    )
+    force_change: Positive | None = Field(
+        0.05, description="eV/Å; the same for its predicted forces; null: it does not wait for them"
+    )
     vicinity_gain: NonNegative | None = Field(
-        0.03,
-        description="with zero_outliers: go on while labels bring the target's vicinity nearer by more than this part; "
-        "null: as soon as no target atom is an outlier",
+        0.1,
+        description="zero_outliers waits while the best remaining candidate would bring the target's vicinity nearer "
+        "by more than this part; null: it does not wait for it",
     )
     plateau_cycles: PositiveInt | None = Field(
         None, description="stop after this many cycles with neither fewer outliers nor a smaller gap; null: never"
@@ -386,6 +419,7 @@ THESIS: dict[str, Any] = {
         "energy_loss": "total",
         "energy_weight": 1.0,
         "force_weight": 1.0,
+        "force_weight_near": None,
     },
     "analysis": {"motif_measure": "density", "n_motifs": 20, "outlier_tolerance": 1e-6},
     "design": {
@@ -401,7 +435,10 @@ THESIS: dict[str, Any] = {
     "stop": {
         "rule": "converged",
         "max_surrogates": 10,
+        "max_cost": None,
         "zero_outliers": False,
+        "energy_change": None,
+        "force_change": None,
         "vicinity_gain": None,
         "plateau_cycles": None,
     },

@@ -45,6 +45,15 @@ def test_thesis_sets_what_the_thesis_had_and_single_options_win():
         ({"name": "no spaces"}, r"name: String should match pattern"),
         ({"train": []}, r"train: .*at least 1"),
         ({"stop": {"max_surrogates": -1}}, r"stop.max_surrogates: .*greater than or equal to 0"),
+        ({"stop": {"max_cost": -1}}, r"stop.max_cost: .*greater than or equal to 0"),
+        ({"stop": {"max_costs": 1}}, r"did you mean 'max_cost'\?"),
+        ({"stop": {"energy_change": 0}}, r"stop.energy_change: .*greater than 0"),
+        ({"training": {"force_weight_near": {"elment": "Pt", "weight": 2}}}, r"did you mean 'element'\?"),
+        ({"training": {"force_weight_near": {"element": "Pt"}}}, r"'training.force_weight_near.weight' is missing"),
+        (
+            {"training": {"force_weight": 0, "force_weight_near": {"element": "Pt", "weight": 2}}},
+            r"force_weight_near changes nothing",
+        ),
     ],
 )
 def test_mistakes_are_sentences(change, sentence):

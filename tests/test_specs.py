@@ -21,7 +21,7 @@ CAMPAIGNS = sorted(SPECS.glob("*/campaign.yaml"))
 def test_there_are_some():
     assert [path.stem for path in WORKFLOWS] == ["al_fe_pt", "cu_au"]
     assert [path.parent.name for path in CAMPAIGNS] == ["al_fe_pt", "cu_au", "ni_al_pt"]
-    assert [path.stem for path in COMPARISONS] == ["compare_al_fe_pt", "compare_ni_al_pt"]
+    assert [path.stem for path in COMPARISONS] == ["compare_al_fe_pt", "compare_near_al_fe_pt", "compare_ni_al_pt"]
 
 
 @pytest.mark.parametrize(("name", "command", "category"), [

@@ -181,6 +181,8 @@ def _report(store: Store, comparison: Comparison, spec: Path, folder: Path, cons
     from kmde_fw.report import comparison as report
     from kmde_fw.report.comparison_page import comparison_page
     from kmde_fw.report.plots import write_plots
+    from kmde_fw.report.stops import stop_rows
+    from kmde_fw.workflows.comparison import stop_rules
 
     rows = report.run_rows(store, comparison)
     if not rows:
@@ -189,15 +191,18 @@ def _report(store: Store, comparison: Comparison, spec: Path, folder: Path, cons
         )
     summary, categories = report.summary_rows(comparison, rows), report.category_rows(store, rows)
     energies, states = report.energy_rows(store, rows), report.state_rows(store, comparison)
+    costs, stops = report.cost_rows(comparison, rows), stop_rows(store, comparison, rows, stop_rules(comparison, spec))
     notes = report.remarks(comparison, states)
-    text = report.results_text(comparison, f"kmde compare {spec}", summary, categories, notes)
+    text = report.results_text(comparison, f"kmde compare {spec}", summary, categories, costs, stops, notes)
     files = {
         "summary.csv": report.as_csv(summary),
         "runs.csv": report.as_csv(rows),
         "categories.csv": report.as_csv(categories),
         "energies.csv": report.as_csv(energies),
+        "by_cost.csv": report.as_csv(costs),
+        "stops.csv": report.as_csv(stops),
         "README.md": text,
-        "report.html": comparison_page(comparison, summary, categories, states, notes),
+        "report.html": comparison_page(comparison, summary, categories, costs, stops, states, notes),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -216,6 +221,8 @@ def _report(store: Store, comparison: Comparison, spec: Path, folder: Path, cons
         "runs": rows,
         "categories": categories,
         "energies": energies,
+        "by_cost": costs,
+        "stops": stops,
         "campaigns": states,
         "remarks": notes,
         "files": [str(folder / name) for name in (*files, *plots)],

@@ -51,8 +51,10 @@ design:
 
 stop:
   max_surrogates: 10         # N, the budget of labels
-  zero_outliers: true        # stop when no target atom is an outlier
-  vicinity_gain: 0.03        # and labels bring what is near the target hardly nearer; null: at once
+  # max_cost: 1.5            # the budget of their cost, in train cells (electrons cubed)
+  zero_outliers: true        # stop when no target atom is an outlier, unless
+  energy_change: 1.0         # the last labels still moved the energies predicted for the target (meV/atom), or
+  vicinity_gain: 0.1         # the best remaining candidate brings what is near the target nearer by more than this part
 
 seed: 0
 """

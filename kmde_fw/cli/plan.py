@@ -39,6 +39,7 @@ def plan_facts(prepared: Prepared) -> dict[str, Any]:
     """Everything that `kmde plan` says, as plain types."""
     from kmde_fw.core.analysis import analyse
     from kmde_fw.core.candidates import CandidatePool
+    from kmde_fw.core.cost import costs
     from kmde_fw.core.scoring import score_candidates
     from kmde_fw.hdnnp.symmetry_functions import SymmetryFunctions
 
@@ -58,7 +59,9 @@ def plan_facts(prepared: Prepared) -> dict[str, Any]:
     )
     pool = CandidatePool(elements, settings.design, {s.id: s for s in prepared.parents}, seed=settings.seed, cycle=1)
     columns = score_candidates(pool, range(len(pool)), analysis.motifs, cutoff)
-    first = _first_picks(prepared, analysis, pool, columns, functions)
+    prices = costs(columns.composition, elements, [structure.species for structure in train])
+    first = _first_picks(prepared, analysis, pool, columns, functions, prices)
+    limit = settings.stop.max_cost
     return {
         "name": settings.name,
         "train": {"structures": len(train), "atoms": sum(len(s) for s in train)},
@@ -84,6 +87,8 @@ def plan_facts(prepared: Prepared) -> dict[str, Any]:
         "labels_at_most": settings.stop.max_surrogates,
         "fireworks_at_most": _fireworks(prepared),
         "cost": {
+            "max_cost": limit,
+            "affordable_candidates": len(pool) if limit is None else int((prices <= limit).sum()),
             **_cost(prepared, pool, columns.n_atoms),
             "dft": _dft_cost(prepared, pool, columns.n_atoms, [pick["structure"] for pick in first]),
         },
@@ -92,9 +97,15 @@ def plan_facts(prepared: Prepared) -> dict[str, Any]:
 
 
 def _first_picks(
-    prepared: Prepared, analysis: CycleAnalysis, pool: CandidatePool, columns: Any, functions: Any, n: int = 5
+    prepared: Prepared,
+    analysis: CycleAnalysis,
+    pool: CandidatePool,
+    columns: Any,
+    functions: Any,
+    prices: np.ndarray,
+    n: int = 5,
 ) -> list[dict[str, Any]]:
-    """The best candidates before there is any model: without the energy term of the score."""
+    """The best candidates before there is any model, without the energy term of the score; prices: cost of each."""
     from kmde_fw.core.environments import Known
     from kmde_fw.core.preferences import preference_of
     from kmde_fw.core.selection import select
@@ -120,6 +131,8 @@ def _first_picks(
         seed=[settings.seed, 1],
         closures=analysis.coverage.composition.closures(columns.composition),
         preference=preference_of(settings, columns, pool, known, cycle=1),
+        cost=prices,
+        max_cost=settings.stop.max_cost,
     )
     return [
         {
@@ -259,6 +272,12 @@ def _show(facts: dict[str, Any]) -> None:
         f"of all labels, in train cells (electrons³): {labels['median_candidates']:.2g} for candidates of median size, "
         f"{labels['largest_candidates']:.2g} for the largest",
     )
+    if cost["max_cost"] is not None:
+        line(
+            "",
+            f"at most {cost['max_cost']:g} (max_cost), which pays for any of {cost['affordable_candidates']} of "
+            f"{candidates['number']} candidates",
+        )
     if cost["dft"]:
         table = Table(title="single points", title_justify="left", header_style="bold")
         for name in ("cell", "formula", "atoms", "electrons", "plane waves", "k-points", "work, train cells"):

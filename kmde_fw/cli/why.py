@@ -13,7 +13,8 @@ def why(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="ID", help="an id of a structure, label or model, or its beginning; or CAMPAIGN/CYCLE[/SLOT]"
+            metavar="ID",
+            help="an id of a structure, label or model, or its beginning; a structure's name; or CAMPAIGN/CYCLE[/SLOT]",
         ),
     ],
     launchpad: LaunchpadFile = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 from ase.data import atomic_numbers
 
 #: atomic numbers of the noble gases: their electrons are the cores of the elements after them
@@ -43,7 +44,17 @@ def relative_cost(
     k-points, which a small cell needs more of, are not counted: it makes small cells a little too cheap. Raises
     ValueError for an empty `unit`.
     """
+    return sum(electrons(cell, valence) ** 3 for cell in cells) / _one(unit, valence)
+
+
+def costs(counts: np.ndarray, elements: Sequence[str], unit: Sequence[Sequence[str]]) -> np.ndarray:
+    """`relative_cost` of each cell by itself, (n,), from its atoms per element, counts (n, n_elements)."""
+    valence = np.array([valence_electrons(element) for element in elements], dtype=float)
+    return np.asarray((counts @ valence) ** 3 / _one(unit, None))
+
+
+def _one(unit: Sequence[Sequence[str]], valence: Mapping[str, float] | None) -> float:
+    """The mean of electrons³ over the train cells."""
     if not unit:
         raise ValueError("no train cell to measure costs by")
-    one = sum(electrons(cell, valence) ** 3 for cell in unit) / len(unit)
-    return sum(electrons(cell, valence) ** 3 for cell in cells) / one
+    return sum(electrons(cell, valence) ** 3 for cell in unit) / len(unit)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kmde_fw.config import Stop
+from kmde_fw.core.environments import HALF
+from kmde_fw.units import MEV_PER_EV
 
 #: after so many cycles in a row without one accepted label, the reference is at fault and not the choice of candidates
 FRUITLESS_CYCLES = 3
@@ -21,8 +24,12 @@ class CycleSummary:
     cycle: from 0; n_surrogates: surrogates in the train set that its models learned from; n_outliers: target atoms
     outside that train set's range; gap: `Coverage.total`; failed_labels: labels that failed in this cycle;
     broken_labels: of these, calculations that failed or were refused for anything but the reference's domain;
-    new_labels: surrogates that this cycle added to the train set; None in a cycle that designs none.
-    vicinity: mean distance of the target's vicinity from the train set, as in `environments`.
+    new_labels: surrogates that this cycle added to the train set; None in a cycle that designs none;
+    shortage: why the cycle picked less than it was to pick, else empty.
+    zero, vicinity, far_inside: of `environments.Opinion`. energy_change, force_change: how much the predictions for the
+    target moved since the cycle before, root mean square, meV/atom and eV/Å; None: not known. remaining: part by which
+    the best candidate that was not picked would bring the vicinity nearer; None: the strategy does not say. cost: of
+    all labels so far, in train cells.
     """
 
     cycle: int
@@ -32,7 +39,14 @@ class CycleSummary:
     failed_labels: int = 0
     broken_labels: int = 0
     new_labels: int | None = None
+    shortage: str = ""
+    zero: float = 0.0
     vicinity: float = 0.0
+    far_inside: int = 0
+    energy_change: float | None = None
+    force_change: float | None = None
+    remaining: float | None = None
+    cost: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -47,46 +61,101 @@ class Decision:
     early: str = ""
 
 
+def vicinity_gain(promise: Mapping[str, Any] | None) -> float | None:
+    """By which part a promise (`environments.Promise` as a document) brings the vicinity nearer; None without one."""
+    if promise is None:
+        return None
+    before, after = promise["vicinity"]
+    return 1.0 - after / before if before else 0.0
+
+
 def decide(history: Sequence[CycleSummary], stop: Stop, max_failed_fraction: float = 1.0) -> Decision:
     """Stop or go on after the last cycle of a campaign's history (in order of cycles).
 
-    Stops for the first of these that holds: no target atom is an outlier, and the last cycle brought the target's
-    vicinity nearer by `vicinity_gain` at most; N surrogates are spent; the last cycle found
-    no candidate to pick; all labels of three cycles in a row failed; more than `max_failed_fraction` of at least
-    ENOUGH_TRIED calculations failed; for `plateau_cycles` cycles neither the outliers nor the gap have become less than
-    at their best before. With `rule: budget` the first and the last do not stop, but are recorded. Failed labels do not
-    count towards N, and a cycle of failures alone does not stop a campaign. Raises ValueError without any cycle.
+    Stops for the first of these that holds: the target is covered and settled (`unsettled` finds nothing); N
+    surrogates or `max_cost` are spent; the last cycle found no candidate to pick, or none that is affordable; all
+    labels of three cycles in a row failed; more than `max_failed_fraction` of at least ENOUGH_TRIED calculations
+    failed; for `plateau_cycles` cycles neither the outliers nor the gap have become less than at their best before.
+    With `rule: budget` the first and the last do not stop, but are recorded. Failed labels do not count towards N, and
+    a cycle of failures alone does not stop a campaign. Raises ValueError without any cycle.
     """
     if not history:
         raise ValueError("no cycle to decide about")
     now = history[-1]
-    covered = _covered(history, stop)
+    waits = unsettled(history, stop)
+    covered = _covered(history) if stop.zero_outliers and not waits else ""
     early = covered or _plateau(history, stop)
     over = _over(history, stop, max_failed_fraction)
     if stop.rule == "converged":
         over = covered or over or early
     if over:
         return Decision(True, over, early)
-    return Decision(
-        False,
-        f"{_outliers(now.n_outliers)} left, {now.n_surrogates} of {_surrogates(stop.max_surrogates)} spent",
-        early,
-    )
+    reason = f"{_outliers(now.n_outliers)} left, {now.n_surrogates} of {_surrogates(stop.max_surrogates)} spent"
+    if stop.zero_outliers and not now.n_outliers:
+        reason = "; ".join([reason, *waits])
+    return Decision(False, reason, early)
 
 
-def _covered(history: Sequence[CycleSummary], stop: Stop) -> str:
-    """That no target atom is an outlier, and labels bring what is near the target hardly nearer; or nothing."""
+def unsettled(history: Sequence[CycleSummary], stop: Stop) -> list[str]:
+    """What speaks against stopping for `zero_outliers`, in words; nothing needs a label of the target.
+
+    Outlier atoms; atoms far from the train set though inside its range (the second opinion); a change of the target's
+    predicted energies or forces above `energy_change` and `force_change`; an energy zero that is known no better than
+    `energy_change`, while the last labels could still halve what is open of it, or none has been tried; a candidate
+    that would bring the vicinity nearer by more than `vicinity_gain`. Where the strategy does not say what the best
+    remaining candidate would bring, what the last one brought counts. What is not known does not count.
+    """
+    history = _learned(history)
+    now, before = history[-1], history[-2] if len(history) > 1 else None
+    found = []
+    if now.n_outliers:
+        found.append(_outliers(now.n_outliers))
+    if now.far_inside:
+        found.append(f"{now.far_inside} target atoms are inside the train range, but far from every train atom")
+    if stop.energy_change is not None:
+        zero = MEV_PER_EV * now.zero
+        if zero > stop.energy_change and (before is None or now.zero <= HALF * before.zero):
+            found.append(f"the target's energy zero is known to {zero:.2g} meV/atom only")
+        if now.energy_change is not None and now.energy_change > stop.energy_change:
+            found.append(f"the energies predicted for the target still moved by {now.energy_change:.2g} meV/atom")
+    if stop.force_change is not None and now.force_change is not None and now.force_change > stop.force_change:
+        found.append(f"the forces predicted for the target still moved by {now.force_change:.2g} eV/Å")
+    if stop.vicinity_gain is not None and before is not None:
+        gain, text = _gain(now, before)
+        if gain > stop.vicinity_gain:
+            found.append(f"{text} {100 * gain:.1f} % nearer")
+    return found
+
+
+def _learned(history: Sequence[CycleSummary]) -> Sequence[CycleSummary]:
+    """The cycles that learned something: where all labels failed, models and ranges are those of the cycle before."""
+    return [summary for summary in history if summary.new_labels != 0] or history
+
+
+def _gain(now: CycleSummary, before: CycleSummary) -> tuple[float, str]:
+    """By which part labels bring the target's vicinity nearer, and which labels."""
+    if now.remaining is not None:
+        return now.remaining, "the best remaining candidate would bring the target's vicinity"
+    gain = 1 - now.vicinity / before.vicinity if before.vicinity else 0.0
+    return gain, "the last cycle brought the target's vicinity"
+
+
+def _covered(history: Sequence[CycleSummary]) -> str:
+    """That the target is covered and settled, in words, with what was measured."""
+    history = _learned(history)
     now = history[-1]
-    if not stop.zero_outliers or now.n_outliers:
-        return ""
-    text = f"no target atom is an outlier any more, with {_surrogates(now.n_surrogates)} learned"
-    if stop.vicinity_gain is None or len(history) == 1:
-        return text
-    before = history[-2].vicinity
-    gain = 1 - now.vicinity / before if before else 0.0
-    if gain > stop.vicinity_gain:
-        return ""
-    return f"{text}, and the last cycle brought the target's vicinity only {100 * gain:.1f} % nearer"
+    words = [f"no target atom is an outlier any more, with {_surrogates(now.n_surrogates)} learned"]
+    moved = []
+    if now.energy_change is not None:
+        moved.append(f"energies by {now.energy_change:.2g} meV/atom")
+    if now.force_change is not None:
+        moved.append(f"forces by {now.force_change:.2g} eV/Å")
+    if moved:
+        words.append(f"what is predicted for the target moved little ({', '.join(moved)})")
+    if len(history) > 1:
+        gain, text = _gain(now, history[-2])
+        words.append(f"{text} {100 * gain:.1f} % nearer")
+    return "; ".join(words)
 
 
 def _over(history: Sequence[CycleSummary], stop: Stop, max_failed_fraction: float) -> str:
@@ -94,8 +163,14 @@ def _over(history: Sequence[CycleSummary], stop: Stop, max_failed_fraction: floa
     now = history[-1]
     if now.n_surrogates >= stop.max_surrogates:
         return f"the budget of {_surrogates(stop.max_surrogates)} is spent, with {_outliers(now.n_outliers)} left"
+    if stop.max_cost is not None and now.cost >= stop.max_cost:
+        return (
+            f"the labels have cost {now.cost:.3g} train cells, all that max_cost ({stop.max_cost:g}) allows, with "
+            f"{_outliers(now.n_outliers)} left"
+        )
     if now.new_labels == 0 and now.failed_labels == 0:
-        return f"no candidate could be picked in cycle {now.cycle}, with {_outliers(now.n_outliers)} left"
+        why = f" ({now.shortage})" if now.shortage else ""
+        return f"no candidate could be picked in cycle {now.cycle}{why}, with {_outliers(now.n_outliers)} left"
     fruitless = history[-FRUITLESS_CYCLES:]
     if len(fruitless) == FRUITLESS_CYCLES and all(summary.new_labels == 0 for summary in fruitless):
         failed = sum(summary.failed_labels for summary in fruitless)

@@ -114,6 +114,29 @@ class Promise:
         return ", ".join(parts)
 
 
+@dataclass(frozen=True, eq=False)
+class Outlook:
+    """What labelling each of n candidates would bring, seen at one moment.
+
+    now: zero, open and vicinity; zero, open, vicinity, strangeness: (n,) after it, as in `Promise`.
+    """
+
+    now: tuple[float, int, float]
+    zero: np.ndarray
+    open: np.ndarray
+    vicinity: np.ndarray
+    strangeness: np.ndarray
+
+    def promise(self, candidate: int) -> Promise:
+        """Of one candidate."""
+        return Promise(
+            zero=(self.now[0], float(self.zero[candidate])),
+            open=(self.now[1], int(self.open[candidate])),
+            vicinity=(self.now[2], float(self.vicinity[candidate])),
+            strangeness=float(self.strangeness[candidate]),
+        )
+
+
 @dataclass(eq=False)
 class EnvironmentChoice:
     """The state of the choice: what is known, and what each candidate has; make it with `EnvironmentChoice.of`.
@@ -234,13 +257,15 @@ class EnvironmentChoice:
             worth += VICINITY_WEIGHT * (np.maximum(self.nearest - self.reach, 0.0) @ self.weights) / self.vicinity
         return worth / np.maximum(1.0, self.strangeness / FAR) ** 2
 
-    def promise(self, row: int) -> Promise:
-        """What labelling candidate `row` would bring."""
-        return Promise(
-            zero=(self.zero, float(self.zeros_after()[row])),
-            open=(self.open, round(self.stands_for * int((self.still & ~self.closes[row]).sum()))),
-            vicinity=(self.vicinity, float(self.weights @ np.minimum(self.nearest, self.reach[row]))),
-            strangeness=float(self.strangeness[row]),
+    def outlook(self) -> Outlook:
+        """What labelling each candidate would bring now."""
+        still = self.stands_for * (self.still & ~self.closes).sum(axis=1)
+        return Outlook(
+            now=(self.zero, self.open, self.vicinity),
+            zero=self.zeros_after(),
+            open=np.rint(still).astype(np.int64),
+            vicinity=np.minimum(self.nearest, self.reach) @ self.weights,
+            strangeness=self.strangeness,
         )
 
     def take(self, row: int) -> None:
@@ -254,12 +279,14 @@ class EnvironmentChoice:
 class EnvironmentPreference:
     """The choice as `selection.select` asks for it: among some rows of the columns only.
 
-    rows: (n,) those of the choice's candidates; n_columns: of all candidates; promises: by row, of those picked.
+    rows: (n,) those of the choice's candidates; n_columns: of all candidates; outlook: at the beginning of the cycle;
+    promises: by row, of those picked, when they were.
     """
 
     choice: EnvironmentChoice
     rows: np.ndarray
     n_columns: int
+    outlook: Outlook
     promises: dict[int, Promise] = field(default_factory=dict)
 
     def scores(self) -> np.ndarray:
@@ -270,13 +297,27 @@ class EnvironmentPreference:
 
     def reason(self, row: int) -> str:
         """See `selection.Preference`."""
-        return self.choice.promise(self._candidate(row)).describe()
+        return self.choice.outlook().promise(self._candidate(row)).describe()
 
     def take(self, row: int) -> None:
         """See `selection.Preference`."""
         candidate = self._candidate(row)
-        self.promises[row] = self.choice.promise(candidate)
+        self.promises[row] = self.choice.outlook().promise(candidate)
         self.choice.take(candidate)
+
+    def remaining(self) -> Promise | None:
+        """What the best candidate that is not picked would bring now; None without any."""
+        scores = self.choice.scores()
+        scores[[self._candidate(row) for row in self.promises]] = -np.inf
+        return self.choice.outlook().promise(int(scores.argmax())) if len(scores) > len(self.promises) else None
+
+    def promised(self, row: int) -> Promise | None:
+        """What a pick promised when it was picked, and another candidate at the beginning of the cycle.
+
+        None for one that was not looked at.
+        """
+        at = np.flatnonzero(self.rows == row)
+        return self.promises.get(row) or (self.outlook.promise(int(at[0])) if len(at) else None)
 
     def _candidate(self, row: int) -> int:
         return int(np.flatnonzero(self.rows == row)[0])

@@ -35,7 +35,7 @@ def preference_of(
     rows = looked_at(columns.bond, pool.unvaried[columns.index], min_bond, seed)
     candidates = pool.structures(columns.index[rows].tolist())
     choice = EnvironmentChoice.of(candidates, known, settings.vicinity, settings.seed)
-    return EnvironmentPreference(choice, rows, len(columns))
+    return EnvironmentPreference(choice, rows, len(columns), choice.outlook())
 
 
 def _baseline(

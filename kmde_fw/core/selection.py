@@ -32,7 +32,8 @@ class Ranked:
     index: in the pool; rank: by the score at the beginning of the cycle, 0 is the best; score: T(2.4), or the random
     draw; motif_score: Score_motif / N_atoms; energy_penalty: None where the energy was never asked for, because the
     score without it was already too low (then `score` is an upper bound), or because nothing was scored;
-    outcome: "picked", "reserve", "duplicate", "outside" (of the reference's domain), "no_energy", "not_best";
+    outcome: "picked", "reserve", "duplicate", "outside" (of the reference's domain), "too_dear" (for what max_cost
+    leaves), "no_energy", "not_best";
     slot: of a pick, and of the pick that a reserve stands in for; reason: picked or why not, in words.
     """
 
@@ -112,6 +113,8 @@ def select(
     closures: np.ndarray | None = None,
     covered: np.ndarray | None = None,
     preference: Preference | None = None,
+    cost: np.ndarray | None = None,
+    max_cost: float | None = None,
 ) -> Selection:
     """Choose up to `n_picks` candidates and the reserves of each.
 
@@ -122,7 +125,9 @@ def select(
     radius sum) are outside the reference's domain and never picked. seed: of the draw of strategy `random`, for example
     [campaign seed, cycle]. closures: (n_candidates,) in [0, 1], how much of an open composition gap each candidate
     would close; None or zeros when closed. covered: (n_motifs,) number of surrogates labelled before that contain each
-    motif. preference: what to choose by instead of scores of motifs; strategy `random` has one of its own.
+    motif. preference: what to choose by instead of scores of motifs; strategy `random` has one of its own. cost:
+    (n_candidates,) of each label, in train cells; max_cost: of all picks together, None: no limit. A reserve costs at
+    most what its pick does and an equal share of what the picks leave over.
     """
     if preference is None and design.strategy == RANDOM:
         preference = Draw(np.random.default_rng(seed).random(len(columns)), RANDOM)
@@ -147,6 +152,10 @@ def select(
         for k in np.flatnonzero(board.free & (first_motif_score <= 0)).tolist():
             board.settle(k, "not_best", "contains none of the key motifs")
 
+    prices = np.zeros(n) if cost is None or max_cost is None else cost
+    left = np.inf if max_cost is None else max_cost
+    board.too_dear(prices, left)
+
     taken = [(structure, structure.name or structure.formula) for structure in existing]
 
     def next_best(scores_now: np.ndarray) -> int | None:
@@ -163,7 +172,7 @@ def select(
     rows: list[int] = []
     scores_then: list[np.ndarray] = []  # those by which each slot was decided: its reserves are its runners-up
     for slot in range(n_picks):
-        now = score()
+        now = np.where(prices <= left, score(), -np.inf)
         row = next_best(now)
         if row is None:
             break
@@ -177,6 +186,7 @@ def select(
                 reason += ", when motifs of earlier picks count less"
         board.settle(row, "picked", reason, slot)
         rows.append(row)
+        left -= prices[row]
         scores_then.append(now)
         if design.selection == "greedy":
             held = held + (columns.counts[row] > 0)
@@ -184,11 +194,13 @@ def select(
     reserve_rows: list[list[int]] = [[] for _ in rows]
     for turn in range(design.replacements):
         for slot, then in enumerate(scores_then):  # in turns: no slot has all the good ones
-            row = next_best(then)
+            row = next_best(np.where(prices <= prices[rows[slot]] + left / len(rows), then, -np.inf))
             if row is None:
                 break
             board.settle(row, "reserve", f"number {turn + 1} to replace the pick of slot {slot}, should it fail", slot)
             reserve_rows[slot].append(row)
+
+    board.too_dear(prices, left)
 
     first_bound = board.bound(first_score)
     order = np.lexsort((columns.index, -first_bound))
@@ -241,6 +253,11 @@ class _Board:
         self.free[row] = False
         self.outcomes[row] = (outcome, slot, reason)
 
+    def too_dear(self, prices: np.ndarray, left: float) -> None:
+        """Take candidates out of the race that cost more than is left."""
+        for k in np.flatnonzero(self.free & (prices > left)).tolist():
+            self.settle(k, "too_dear", f"costs {prices[k]:.3g} train cells, more than the {left:.3g} left by max_cost")
+
     def bound(self, scores: np.ndarray) -> np.ndarray:
         """Scores less the energy penalties known so far: upper bounds of the final scores, (n,)."""
         return scores - np.nan_to_num(self.penalty, nan=0.0, posinf=0.0)
@@ -279,6 +296,7 @@ def _shortage(n_found: int, n_picks: int, motifs: Sequence[Motif], drawn: bool, 
     for outcome, _, reason in board.outcomes.values():
         label = {
             "outside": "outside the reference's domain",
+            "too_dear": "that cost more than max_cost leaves",
             "duplicate": "crystals that are labelled already",
             "no_energy": "without a finite energy",
             "not_best": reason,

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from fireworks import FiretaskBase, Firework, FWAction
 
 from kmde_fw.config import Campaign, did_you_mean, parse_campaign
+from kmde_fw.core.cost import relative_cost
 from kmde_fw.errors import ConfigError, StoreError
 from kmde_fw.firetasks import counters
 from kmde_fw.records import Labelled, Structure, cycle_key
@@ -149,6 +150,26 @@ class CampaignView:
             slots = range(self.settings.picks_after(accepted))
             outcomes += [self.required("outcomes", cycle, "label", slot) for slot in slots]
         return outcomes
+
+    def train_cells(self) -> list[tuple[str, ...]]:
+        """Symbols of each initial train structure: the unit of costs."""
+        return [labelled.structure.species for labelled in self.store.get_labelled(self.document["train_labels"])]
+
+    def spent(self, up_to: int | None = None) -> float:
+        """Cost of all labels up to and including a cycle (default: this one), in train cells.
+
+        Calculations that failed have cost as much as others; refused for the reference's domain, they were not made.
+        """
+        outcomes = self.surrogates(up_to)
+        broken = [r["structure_id"] for o in outcomes for r in o["refused"] if r.get("state") != "outside"]
+        cells = [d.structure for d in self.store.get_labelled([o["label_id"] for o in outcomes if o["label_id"]])]
+        cells += self.store.get_structures(broken)
+        return relative_cost([cell.species for cell in cells], self.train_cells())
+
+    def cost_left(self, up_to: int) -> float | None:
+        """What `stop.max_cost` leaves after a cycle, in train cells; None: there is no limit."""
+        limit = self.settings.stop.max_cost
+        return None if limit is None else max(0.0, limit - self.spent(up_to))
 
     def target(self) -> list[Structure]:
         """The target structures."""

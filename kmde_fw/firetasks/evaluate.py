@@ -26,7 +26,8 @@ class Evaluate(CycleTask):
     """Load the models, predict the target, store energies per structure, errors, and the cost of the labels so far.
 
     The labels of the target and of the sets in `evaluate` serve these errors alone; nothing that chooses a structure
-    reads them. reused: models that another campaign had trained. categories: force errors on the target by distance
+    reads them. reused: models that another campaign had trained. changes: how far the predictions for the target moved
+    since the cycle before, which needs no label. categories: force errors on the target by distance
     to the dopant (null where there is none), of all models together. force_parity: a sample of force components of the
     first model. cost: of the surrogates, in train cells.
     """
@@ -43,8 +44,10 @@ class Evaluate(CycleTask):
         place = [places(s, dopant) for s in target] if dopant and labels else None
         rows: list[dict[str, Any]] = []
         parity = None
+        predicted: list[tuple[np.ndarray, list[np.ndarray]]] = []
         for k, (model_id, model) in enumerate(zip(ids, models, strict=True)):
             energies, forces, outlier = _predict(model, target, view.settings.analysis.outlier_tolerance)
+            predicted.append((energies, forces))
             row: dict[str, Any] = {
                 "model": model_id,
                 "target_energies": [float(e) for e in energies],
@@ -69,6 +72,7 @@ class Evaluate(CycleTask):
                 "reused": _reused(view, ids),
                 "rows": rows,
                 "metrics": _over_models(rows),
+                "changes": _changes(view, ids, predicted, target),
                 "force_parity": parity,
                 "dopant": dopant,
                 "categories": pool_categories([row["categories"] for row in rows]) if place else None,
@@ -90,6 +94,28 @@ def load_model(view: CampaignView, model_id: str) -> Hdnnp:
     if document is None:
         raise StoreError(f"no model {model_id} in the database: its Train firework has not finished")
     return from_bytes(view.store.get_blob(document["weights"]["sha256"]))
+
+
+def _changes(
+    view: CampaignView, ids: list[str], now: list[tuple[np.ndarray, list[np.ndarray]]], target: list[Structure]
+) -> dict[str, float] | None:
+    """Root mean square change of what this cycle's models predict for the target, against those of the cycle before.
+
+    energy: meV/atom; forces: eV/Å; over structures and models, seed by seed. None in the first cycle, and where no
+    label was added: the models are the same.
+    """
+    from kmde_fw.hdnnp.metrics import energy_errors, force_rmse
+
+    before = view.required("evaluations", view.cycle - 1)["models"] if view.cycle else ids
+    if before == ids:
+        return None
+    n_atoms = np.array([len(structure) for structure in target])
+    energy, forces = [], []
+    for model_id, (energies_now, forces_now) in zip(before, now, strict=True):
+        energies_then, forces_then, _ = _predict(load_model(view, model_id), target, 0.0)
+        energy.append(energy_errors(energies_now, energies_then, n_atoms).rmse)
+        forces.append(force_rmse(forces_now, forces_then))
+    return {"energy": float(np.sqrt(np.mean(np.square(energy)))), "forces": float(np.sqrt(np.mean(np.square(forces))))}
 
 
 def _sample(predicted: list[np.ndarray], reference: list[np.ndarray]) -> dict[str, list[float]]:

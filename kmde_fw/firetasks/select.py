@@ -10,6 +10,7 @@ from fireworks.utilities.fw_utilities import explicit_serialize
 
 from kmde_fw.core.candidates import CandidatePool
 from kmde_fw.core.composition import CompositionGap
+from kmde_fw.core.cost import costs
 from kmde_fw.core.environments import EnvironmentPreference, Known
 from kmde_fw.core.motifs import Motif
 from kmde_fw.core.outliers import OutlierAtom, feature_ranges, find_outliers
@@ -60,6 +61,8 @@ class Select(CycleTask):
             closures=gap.closures(columns.composition),
             covered=_covered(surrogates, motifs, view),
             preference=preference,
+            cost=costs(columns.composition, view.elements, view.train_cells()),
+            max_cost=view.cost_left(view.cycle - 1),
         )
         structures = pool.structures([ranked.index for ranked in selection.ranking])
         kept = list(zip(selection.ranking, structures, strict=True))
@@ -97,6 +100,7 @@ class Select(CycleTask):
                 "summary": _summary(columns, pool, motifs, settings.reference.domain.min_bond),
                 "generate_seconds": sum(shard["seconds"] for shard in shards),
                 "slots": slots,
+                "remaining": _remaining(preference),
                 "reason": selection.reason,
                 "seconds": view.seconds,
             },
@@ -133,9 +137,15 @@ def _summary(columns: Columns, pool: CandidatePool, motifs: list[Motif], min_bon
 
 
 def _promise(preference: Preference | None, row: int) -> dict[str, Any]:
-    """What a pick of strategy `environment` promised; nothing for others."""
-    promise = preference.promises.get(row) if isinstance(preference, EnvironmentPreference) else None
+    """What a candidate of strategy `environment` would bring; nothing for others."""
+    promise = preference.promised(row) if isinstance(preference, EnvironmentPreference) else None
     return {"promise": promise.to_document()} if promise else {}
+
+
+def _remaining(preference: Preference | None) -> dict[str, Any] | None:
+    """What the best candidate would promise that was not picked, once the picks are labelled; None: it is not known."""
+    promise = preference.remaining() if isinstance(preference, EnvironmentPreference) else None
+    return promise.to_document() if promise else None
 
 
 def _candidate(ranked: Ranked, pool: CandidatePool, structure: Structure, counts: np.ndarray) -> dict[str, Any]:

@@ -66,11 +66,10 @@ class Train(CycleTask):
 
 def hyperparameters(view: CampaignView) -> dict[str, Any]:
     """The settings that decide what a training gives."""
-    training = view.settings.training.model_dump(mode="json", exclude={"seeds"})
     return {
         "descriptor": view.settings.descriptor.model_dump(mode="json"),
         "network": view.settings.network.model_dump(mode="json"),
-        "training": training,
+        "training": view.settings.training.record(),
     }
 
 

@@ -17,7 +17,8 @@ from kmde_fw.hdnnp.metrics import energy_errors, force_rmse
 from kmde_fw.hdnnp.model import Hdnnp, energy_offsets, feature_range, feature_scaling
 from kmde_fw.hdnnp.network import Columns, Networks, initial_weights, n_parameters
 from kmde_fw.hdnnp.symmetry_functions import Fingerprint, SymmetryFunctions
-from kmde_fw.records import Labelled, content_hash
+from kmde_fw.neighbours import find_neighbours
+from kmde_fw.records import Labelled, Structure, content_hash
 from kmde_fw.threads import torch_threads
 
 Progress = Callable[[int, int, float], None]
@@ -94,7 +95,7 @@ def train(
 
     def batch(chosen: list[int]) -> _Batch:
         parts = [data[k] for k in chosen], [fingerprints[k] for k in chosen]
-        return _Batch(*parts, network.hidden, center, scale, offsets, training.device)
+        return _Batch(*parts, network.hidden, center, scale, offsets, training.device, training.force_weight_near)
 
     train_batch = batch([k for k in range(len(data)) if k not in held_out])
     validation_batch = batch(held_out) if held_out else None
@@ -121,7 +122,7 @@ def train(
             "code_version": __version__,
             "seed": seed,
             "training_data": training_data_hash(data),
-            "training": training.model_dump(mode="json", exclude={"seeds"}),
+            "training": training.record(),
         },
     )
     report = TrainingReport(
@@ -199,6 +200,7 @@ class _Batch:
         scale: np.ndarray,
         offsets: np.ndarray,
         device: str = "cpu",
+        near: config.NearWeight | None = None,
     ) -> None:
         self.n_elements, self.hidden = len(center), hidden
         self.columns = Columns.seen(scale, device)
@@ -209,13 +211,23 @@ class _Batch:
         groups = np.split(np.arange(len(data)), np.flatnonzero(np.diff((ends - 1) // most)) + 1)
         self.chunks = [
             _Chunk(
-                [data[k] for k in group], [fingerprints[k] for k in group], self.columns, center, scale, offsets, device
+                [data[k] for k in group],
+                [fingerprints[k] for k in group],
+                self.columns,
+                center,
+                scale,
+                offsets,
+                device,
+                near,
             )
             for group in groups
         ]
 
     def loss(self, weights: torch.Tensor, settings: config.Training) -> float:
-        """α·mean((ΔE)²) + β·mean((ΔF)²), T(3.1); ΔE of the structure or per atom, as `energy_loss` says."""
+        """α·mean((ΔE)²) + β·mean((ΔF)²), T(3.1); ΔE of the structure or per atom, as `energy_loss` says.
+
+        With `force_weight_near`, (ΔF)² of the atoms near that element count `weight` times; the mean is still over all.
+        """
         return self._evaluate(weights, settings, with_gradient=False)[0]
 
     def loss_and_gradient(self, weights: torch.Tensor, settings: config.Training) -> tuple[float, torch.Tensor]:
@@ -235,7 +247,10 @@ class _Batch:
             weight = 1.0 / chunk.n_atoms if settings.energy_loss == "per_atom" else torch.ones_like(chunk.n_atoms)
             by_energy = (chunk.total(atomic) - chunk.energies) * weight
             by_forces = chunk.force_map.forward(gradients) - chunk.forces
-            loss += energy_factor * by_energy.square().sum() + force_factor * by_forces.square().sum()
+            squares = by_forces.square()
+            if chunk.force_weights is not None:
+                squares, by_forces = squares * chunk.force_weights, by_forces * chunk.force_weights
+            loss += energy_factor * by_energy.square().sum() + force_factor * squares.sum()
             if with_gradient:
                 by_atomic = (2.0 * energy_factor * by_energy * weight)[chunk.structure]
                 by_gradients = chunk.force_map.transposed(2.0 * force_factor * by_forces, gradients.shape[1])
@@ -271,6 +286,7 @@ class _Chunk:
         scale: np.ndarray,
         offsets: np.ndarray,
         device: str,
+        near: config.NearWeight | None,
     ) -> None:
         species = np.concatenate([f.species for f in fingerprints])
         order = np.argsort(species, kind="stable")
@@ -291,10 +307,23 @@ class _Chunk:
         self.n_atoms = on_device(np.array([float(len(x.structure)) for x in data]))
         self.energies = on_device(np.array([x.energy for x in data]) - baseline)
         self.forces = on_device(np.concatenate([x.forces for x in data]).astype(float)[order])
+        # (n_atoms, 1), or None: all are 1
+        self.force_weights = None
+        if near is not None:
+            weights = np.concatenate([force_weights(x.structure, near) for x in data])
+            self.force_weights = on_device(weights[order][:, None])
 
     def total(self, atomic: torch.Tensor) -> torch.Tensor:
         """Energies (n_structures,) in eV without the offsets, from those of the atoms."""
         return torch.zeros_like(self.energies).index_add_(0, self.structure, atomic)
+
+
+def force_weights(structure: Structure, near: config.NearWeight) -> np.ndarray:
+    """How many times each atom's forces count, (n,): `weight` for the element's atoms and those near one, else 1."""
+    chosen = np.array(structure.species) == near.element
+    pairs = find_neighbours(structure, near.within)
+    chosen[pairs.centre[chosen[pairs.neighbour]]] = True
+    return np.where(chosen, near.weight, 1.0)
 
 
 class _Search:

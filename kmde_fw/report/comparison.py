@@ -13,6 +13,7 @@ from rich.table import Table
 from kmde_fw.comparison import Comparison
 from kmde_fw.core.categories import pool_categories
 from kmde_fw.records import cycle_key
+from kmde_fw.report.stops import stop_cells, stop_headings
 from kmde_fw.store import Store
 
 #: columns with a mean and a standard deviation over the seeds: name of the mean, name of the standard deviation
@@ -24,6 +25,16 @@ MEASURES = {
     "energy_scatter_mev_per_atom": "energy_scatter_std",
     "cost_train_cells": "cost_std",
 }
+#: what the table of `cost_rows` shows
+COST_WORDS = "At equal cost: the last cycle whose labels have cost at most so many train cells together"
+#: what the table of `stops.stop_rows` shows
+STOP_WORDS = (
+    "Where `stop.rule: converged` would have ended each campaign, which sees no label of the target, with outliers and "
+    "energy RMSE (meV/atom) there; best N: the smallest that no other beats by more than chance over the seeds, in "
+    "outliers first, then in energy and force RMSE together (on the target; with the further sets)"
+)
+#: costs of a table by cost: so many, or up to two and a half times as many
+STEPS = 4
 #: errors as the evaluations name them, and as the tables do
 _ERRORS = {
     "energy_rmse": "energy_rmse_mev_per_atom",
@@ -68,22 +79,64 @@ def run_rows(store: Store, comparison: Comparison) -> list[dict[str, Any]]:
 
 def summary_rows(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One row per strategy and N: means and standard deviations (divided by n) over those seeds that got so far."""
-    measures = dict(MEASURES)
-    for name in rows[0] if rows else ():
-        if name.endswith(tuple(_ERRORS.values())) and name not in _ERRORS.values():
-            measures[name] = name.removesuffix("_mev_per_atom").removesuffix("_ev_per_ang") + "_std"
+    measures = _measures(rows)
     summary = []
     for strategy in comparison.strategies:
         of_strategy = [row for row in rows if row["strategy"] == strategy]
         for n in sorted({row["n_added"] for row in of_strategy}):
             same = [row for row in of_strategy if row["n_added"] == n]
-            entry: dict[str, Any] = {"strategy": strategy, "n_added": n}
-            for mean, std in measures.items():
-                values = [row[mean] for row in same if row[mean] is not None]
-                entry[mean] = float(np.mean(values)) if values else None
-                entry[std] = float(np.std(values)) if values else None
-            summary.append({**entry, "n_seeds": len(same)})
+            summary.append({"strategy": strategy, "n_added": n, **_means(same, measures), "n_seeds": len(same)})
     return summary
+
+
+def cost_rows(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row per strategy and cost: means and standard deviations over the seeds of what that cost buys.
+
+    cost_at_most: in train cells, in round steps up to the dearest campaign; of each campaign the last cycle counts
+    whose labels have cost no more. n_added: mean N of these. A strategy of small cells has spent its N at once.
+    """
+    measures = {"n_added": "n_added_std", **_measures(rows)}
+    rows = [row for row in rows if row["cost_train_cells"] is not None]  # an older kmde_fw did not measure it
+    steps = _round_steps(max((row["cost_train_cells"] for row in rows), default=0.0))
+    summary = []
+    for strategy in comparison.strategies:
+        of_strategy = [row for row in rows if row["strategy"] == strategy]
+        campaigns = dict.fromkeys(row["campaign"] for row in of_strategy)
+        for limit in steps if campaigns else ():
+            # labels of one run of a cycle may differ by rounding
+            within = [row for row in of_strategy if row["cost_train_cells"] <= limit * (1 + 1e-9)]
+            last = [max((r for r in within if r["campaign"] == c), key=lambda r: r["n_added"]) for c in campaigns]
+            entry = {"strategy": strategy, "cost_at_most": limit, **_means(last, measures)}
+            summary.append({**entry, "n_seeds": len(last)})
+    return summary
+
+
+def _round_steps(most: float) -> list[float]:
+    """STEPS to two and a half times as many multiples of 1, 2 or 5 times a power of ten, up to `most`."""
+    if most <= 0:
+        return []
+    power = 10.0 ** np.floor(np.log10(most / STEPS))
+    step = max(factor * power for factor in (1.0, 2.0, 5.0) if factor * power * STEPS <= most)
+    return [float(f"{k * step:.6g}") for k in range(1, int(most / step * (1 + 1e-9)) + 1)]
+
+
+def _measures(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """MEASURES, and the errors on the further sets."""
+    measures = dict(MEASURES)
+    for name in rows[0] if rows else ():
+        if name.endswith(tuple(_ERRORS.values())) and name not in _ERRORS.values():
+            measures[name] = name.removesuffix("_mev_per_atom").removesuffix("_ev_per_ang") + "_std"
+    return measures
+
+
+def _means(rows: Sequence[Mapping[str, Any]], measures: Mapping[str, str]) -> dict[str, Any]:
+    """Mean and standard deviation of each measure where it is known."""
+    entry: dict[str, Any] = {}
+    for mean, std in measures.items():
+        values = [row[mean] for row in rows if row[mean] is not None]
+        entry[mean] = float(np.mean(values)) if values else None
+        entry[std] = float(np.std(values)) if values else None
+    return entry
 
 
 def category_rows(store: Store, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -218,7 +271,7 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:
-    """A row of the summary in words, in the order of `headings`."""
+    """A row of the summary, or of the rows by cost, in words, in the order of `headings`."""
 
     def pair(mean: str, std: str, form: str) -> str:
         return "–" if row[mean] is None else f"{row[mean]:{form}} ± {row[std]:{form}}"
@@ -226,7 +279,7 @@ def cells(row: Mapping[str, Any]) -> list[str]:
     sets = [name.removesuffix("_energy_rmse_mev_per_atom") for name in _set_columns(row)]
     return [
         str(row["strategy"]),
-        str(row["n_added"]),
+        *([f"{row['cost_at_most']:g}", f"{row['n_added']:.1f}"] if "cost_at_most" in row else [str(row["n_added"])]),
         pair("energy_rmse_mev_per_atom", "energy_rmse_std", ".2f"),
         "–" if row["energy_bias_mev_per_atom"] is None else f"{row['energy_bias_mev_per_atom']:+.2f}",
         "–" if row["energy_scatter_mev_per_atom"] is None else f"{row['energy_scatter_mev_per_atom']:.2f}",
@@ -254,7 +307,7 @@ def headings(row: Mapping[str, Any]) -> list[str]:
     sets = [name.removesuffix("_energy_rmse_mev_per_atom") for name in _set_columns(row)]
     return [
         "strategy",
-        "N",
+        *(["at most", "N"] if "cost_at_most" in row else ["N"]),
         "energy RMSE, meV/atom",
         "bias",
         "scatter",
@@ -281,6 +334,8 @@ def results_text(
     command: str,
     summary: Sequence[Mapping[str, Any]],
     categories: Sequence[Mapping[str, Any]],
+    costs: Sequence[Mapping[str, Any]],
+    stops: Sequence[Mapping[str, Any]],
     notes: Sequence[str],
 ) -> str:
     """The results as a Markdown page: how they were made, the tables, and what a reader must know."""
@@ -307,6 +362,12 @@ def results_text(
             for row in categories
         ]
         lines += _markdown([name.replace("_force_rmse_ev_per_ang", "") for name in categories[0]], rows)
+    if costs:
+        lines += ["", f"{COST_WORDS}:", ""]
+        lines += _markdown(headings(costs[0]), [cells(row) for row in costs])
+    if stops:
+        lines += ["", f"{STOP_WORDS}:", ""]
+        lines += _markdown(stop_headings(), [stop_cells(row) for row in stops])
     lines += ["", *(f"- {note}" for note in notes)] if notes else []
     return "\n".join(lines) + "\n"
 

@@ -7,8 +7,9 @@ from html import escape
 from typing import Any
 
 from kmde_fw.comparison import Comparison
-from kmde_fw.report.comparison import cells, headings
+from kmde_fw.report.comparison import COST_WORDS, STOP_WORDS, cells, headings
 from kmde_fw.report.page import document, table
+from kmde_fw.report.stops import stop_cells, stop_headings
 from kmde_fw.report.svg import Series, chart
 
 Rows = Sequence[Mapping[str, Any]]
@@ -25,8 +26,19 @@ CURVES = (
 COLOURS = 6
 
 
-def comparison_page(comparison: Comparison, summary: Rows, categories: Rows, states: Rows, notes: Sequence[str]) -> str:
-    """The page, from the rows of `report.comparison`; `states` say how each campaign ended, `notes` what to know."""
+def comparison_page(
+    comparison: Comparison,
+    summary: Rows,
+    categories: Rows,
+    costs: Rows,
+    stops: Rows,
+    states: Rows,
+    notes: Sequence[str],
+) -> str:
+    """The page, from the rows of `report.comparison` and `report.stops`.
+
+    states: how each campaign ended; notes: what to know.
+    """
     verdict = "".join(f"<p>{escape(sentence)}</p>" for sentence in comparison_verdict(comparison, summary))
     seeds = ", ".join(map(str, comparison.seeds))
     head = (
@@ -39,6 +51,15 @@ def comparison_page(comparison: Comparison, summary: Rows, categories: Rows, sta
         titles = headings(summary[0])
         rows = [[escape(cell) for cell in cells(row)] for row in summary]
         sections.append(("means", "Means over the seeds", table(titles, rows, "w" + "r" * (len(titles) - 1))))
+    if costs:
+        titles = headings(costs[0])
+        rows = [[escape(cell) for cell in cells(row)] for row in costs]
+        body = f"<p class='note'>{escape(COST_WORDS)}.</p>" + table(titles, rows, "w" + "r" * (len(titles) - 1))
+        sections.append(("cost", "At equal cost", body))
+    if stops:
+        rows = [[escape(cell) for cell in stop_cells(row)] for row in stops]
+        text = f"<p class='note'>{escape(STOP_WORDS).replace('`', '')}.</p>"
+        sections.append(("stops", "When to stop", text + table(stop_headings(), rows, "w" + "r" * 6 + "w")))
     if categories:
         titles = [name.replace("_force_rmse_ev_per_ang", "").replace("_", " ") for name in categories[0]]
         rows = [[_cell(value) for value in row.values()] for row in categories]

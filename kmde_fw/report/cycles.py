@@ -36,10 +36,11 @@ def cycle_rows(store: Store, campaign: str) -> list[dict[str, Any]]:
     Energies in meV/atom, forces in eV/Å, means over the cycle's models; None where the target has no labels.
     surrogates: those that came in with the cycle, in words; n_surrogates: all labelled so far; seconds: wall time since
     the cycle before; evaluate: the same errors for each further set; cost: of all surrogates, in train cells;
-    opinion: what the train set leaves open, without any label (`core.environments.Opinion`; None: not measured
-    by that version); promised, realised: of its
-    measures, [before, after], by the picks of the cycle together, {} where nothing was; early_stop: why `stop.rule:
-    converged` would end the campaign here.
+    opinion: what the train set leaves open, without any label (`core.environments.Opinion`; None: not measured by that
+    version); promised, realised: of its measures, [before, after], by the picks of the cycle together, {} where nothing
+    was; remaining: promised by the best candidate that was not picked; changes: how far the predictions for the target
+    moved since the cycle before, energy in meV/atom and forces in eV/Å, root mean square; both None where they are not
+    known; early_stop: why `stop.rule: converged` would end the campaign here.
     """
     rows = []
     labelled = 0
@@ -58,6 +59,8 @@ def cycle_rows(store: Store, campaign: str) -> list[dict[str, Any]]:
                 "opinion": cycle.get("opinion"),
                 "promised": promised_together(cycle.get("promised", [])),
                 "realised": cycle.get("realised", {}),
+                "changes": cycle.get("changes"),
+                "remaining": cycle.get("remaining"),
                 "energy_rmse": _mean(target, "energy_rmse"),
                 "energy_bias": _mean(target, "energy_bias"),
                 "energy_scatter": _mean(target, "energy_scatter"),
@@ -199,6 +202,7 @@ def curve_lines(rows: list[dict[str, Any]]) -> list[str]:
     measures = [(name, [row[key] for row in rows if row[key] is not None]) for key, name in CURVES]
     opinions = [opinion for row in rows if (opinion := row.get("opinion"))]
     measures += [(name, [factor * opinion[key] for opinion in opinions]) for key, factor, name in OPINION_CURVES]
+    measures.append(("energy moved", [row["changes"]["energy"] for row in rows if row.get("changes")]))
     lines = []
     for name, values in measures:
         if len(values) > 1:

@@ -151,7 +151,8 @@ def _opinions(cycles: Sequence[Record]) -> str:
         return ""
     opinions = table(
         ["cycle", "N", "energy zero known to, meV/atom", "missing values", "distance of the vicinity",
-         "atoms far from any train atom", "of these inside the range", "what the picks promised"],
+         "atoms far from any train atom", "of these inside the range", "predictions moved by",
+         "what the picks promised"],
         [
             [
                 row["cycle"],
@@ -161,21 +162,28 @@ def _opinions(cycles: Sequence[Record]) -> str:
                 f"{opinion['vicinity']:.3f}",
                 opinion["far"],
                 opinion["far_inside"],
+                _moved(row["changes"]),
                 escape(measures_words(row["promised"])) if row["promised"] else "–",
             ]
             for row in cycles
             if (opinion := row["opinion"])
         ],
-        "rrrrrrrw",
+        "rrrrrrrrw",
         stack=True,
     )  # fmt: skip
     note = (
         "<p class='note'>The <b>missing values</b> are those by which outlier atoms leave the trained range. The "
         "<b>vicinity</b> are the target's structures displaced and strained, as they are when a simulation moves them: "
         "its mean distance from the nearest train atoms, in symmetry functions. The range test is blind to holes "
-        "inside the range: atoms <b>far</b> from any train atom are counted whether inside it or not.</p>"
+        "inside the range: atoms <b>far</b> from any train atom are counted whether inside it or not. <b>Moved</b> is "
+        "what the models predict for the target, against those of the cycle before (root mean square).</p>"
     )
     return f"<h3>What the train set leaves open, without any label</h3>{opinions}{note}"
+
+
+def _moved(changes: Record | None) -> str:
+    """How far the predictions for the target moved since the cycle before."""
+    return f"{changes['energy']:.2g} meV/atom, {changes['forces']:.2g} eV/Å" if changes else "–"
 
 
 def _decision(row: Record) -> str:

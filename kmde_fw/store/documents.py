@@ -49,7 +49,7 @@ COLLECTIONS: dict[str, tuple[str, ...]] = {
 #: campaigns learned from a label, in which cycles is a model, the best candidates of a cycle; `short` is of an id
 _SEARCHED: dict[str, tuple[tuple[str, ...], ...]] = {
     "campaigns": (("train_labels",), ("target_structures",), ("target_labels",)),
-    "structures": (("short",),),
+    "structures": (("short",), ("name",)),
     "labels": (("short",), ("structure_id",)),
     "models": (("short",), ("train_labels",)),
     "candidates": (("structure_id",), ("campaign", "cycle", "rank")),

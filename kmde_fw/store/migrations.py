@@ -26,10 +26,16 @@ def campaigns_2(document: Document) -> Document:
     """Options that did not exist have the values that mean what the older code did."""
     config = document["config"]
     new: dict[str, Document] = {
-        "training": {"device": "cpu"},
+        "training": {"device": "cpu", "force_weight_near": None},
         "design": {"keep_columns": True, "derive_parents": False},
         "vicinity": {"displacement": 0.05, "strain": 0.02},
-        "stop": {"rule": "converged", "vicinity_gain": None},
+        "stop": {
+            "rule": "converged",
+            "vicinity_gain": None,
+            "energy_change": None,
+            "force_change": None,
+            "max_cost": None,
+        },
         "reference": {"max_failed_fraction": 1.0},
     }
     for section, added in new.items():
@@ -67,7 +73,14 @@ def evaluations_2(document: Document) -> Document:
     for row in document["rows"]:
         row.setdefault("evaluate", {})
         row.setdefault("categories", None)
-    unknown: Document = {"reused": [], "force_parity": None, "dopant": None, "categories": None, "cost": None}
+    unknown: Document = {
+        "reused": [],
+        "changes": None,
+        "force_parity": None,
+        "dopant": None,
+        "categories": None,
+        "cost": None,
+    }
     return {**unknown, **document}
 
 
@@ -79,7 +92,7 @@ def candidates_2(document: Document) -> Document:
 def selections_2(document: Document) -> Document:
     """The recipes of picks and reserves, and a summary of no candidates."""
     document["slots"] = [[candidates_2(candidate) for candidate in slot] for slot in document["slots"]]
-    return {"summary": [], "generate_seconds": None, **document}
+    return {"summary": [], "generate_seconds": None, "remaining": None, **document}
 
 
 def outcomes_2(document: Document) -> Document:
@@ -92,7 +105,16 @@ def outcomes_2(document: Document) -> Document:
 def cycles_2(document: Document) -> Document:
     """Nothing was promised and nothing measured beside the errors."""
     document["metrics"].setdefault("evaluate", {})
-    unknown: Document = {"opinion": None, "promised": [], "realised": {}, "cost": None, "early_stop": ""}
+    unknown: Document = {
+        "opinion": None,
+        "changes": None,
+        "promised": [],
+        "remaining": None,
+        "realised": {},
+        "cost": None,
+        "spent": None,
+        "early_stop": "",
+    }
     return {**unknown, **document}
 
 

@@ -28,16 +28,23 @@ _BOOKKEEPING = ("schema_version", "code_version", "created", "host", "short")
 def resolve(store: Store, name: str) -> tuple[str, str]:
     """What a person means by `name`: ("structures" | "labels" | "models", _id).
 
-    name: the beginning of an id, SHORT characters or more; CAMPAIGN/CYCLE or CAMPAIGN/CYCLE/SLOT for the structure
-    picked there; a candidate's _id. StoreError, saying what there is, if it names nothing or several things.
+    name: the name of a structure, if it is the only one of that name; the beginning of an id, SHORT characters or more;
+    CAMPAIGN/CYCLE or CAMPAIGN/CYCLE/SLOT for the structure picked there; a candidate's _id. StoreError, saying what
+    there is, if it names nothing or several things.
     """
+    named = [d["_id"] for d in store.find("structures", {"name": name}, fields=())] if name else []
+    if len(named) > 1:
+        ids = ", ".join(key[:SHOWN] for key in named[:5])
+        raise StoreError(f"{len(named)} structures have the name {name!r}: give one of the ids {ids}")
+    if named:
+        return "structures", str(named[0])
     if "/" in name:
         return "structures", _resolve_pick(store, name)
     prefix = name.lower()
     if not re.fullmatch("[0-9a-f]{1,64}", prefix):
         raise StoreError(
-            f"{name!r} is not the beginning of an id, nor CAMPAIGN/CYCLE/SLOT: take an id from `kmde candidates`, or "
-            "name a pick like al_fe_pt/1 or al_fe_pt/1/0"
+            f"{name!r} is no structure's name, nor the beginning of an id, nor CAMPAIGN/CYCLE/SLOT: take an id from "
+            "`kmde candidates`, or name a pick like al_fe_pt/1 or al_fe_pt/1/0"
         )
     if len(prefix) < SHORT:
         raise StoreError(f"{name!r} is too short: give {SHORT} characters of the id or more")

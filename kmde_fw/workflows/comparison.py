@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kmde_fw.comparison import Comparison, Run
-from kmde_fw.config import campaign_path, load_with
+from kmde_fw.config import Stop, campaign_path, load_with
 from kmde_fw.workflows.prepare import Prepared, prepare_settings
 
 
@@ -25,6 +25,15 @@ def prepare_comparison(comparison: Comparison, path: Path) -> list[Prepared]:
             first = prepare_settings(settings, base.resolve().parent, source) if first is None else first
             prepared.append(replace(first, settings=settings))
     return prepared
+
+
+def stop_rules(comparison: Comparison, path: Path) -> dict[str, Stop]:
+    """By strategy, the `stop` section as the files have it now: what each campaign would have ended by on its own."""
+    base = campaign_path(path.parent / comparison.campaign)
+    return {
+        strategy: load_with(base, [changes], f"{path}: strategies.{strategy}").stop
+        for strategy, changes in comparison.strategies.items()
+    }
 
 
 def _set_by(comparison: Comparison, run: Run) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from fireworks import Firework, FWAction, LaunchPad, Workflow
 from fireworks.utilities.fw_utilities import explicit_serialize
 
 from kmde_fw.config import parse_campaign
-from kmde_fw.core.decision import CycleSummary, Decision, decide
+from kmde_fw.core.decision import CycleSummary, Decision, decide, vicinity_gain
 from kmde_fw.firetasks.analyse import Analyse
 from kmde_fw.firetasks.base import CPU, DFT, TRAIN, CampaignView, CycleTask, firework
 from kmde_fw.firetasks.evaluate import Evaluate
@@ -115,17 +115,26 @@ class Finish(CycleTask):
 
 def _summary(view: CampaignView, cycle: int) -> CycleSummary:
     analysis = view.required("analyses", cycle)
+    changes = view.required("evaluations", cycle).get("changes") or {}
     outcomes = view.surrogates(cycle)
     latest = [outcome for outcome in outcomes if outcome["cycle"] == cycle]
+    selection: dict[str, Any] = view.required("selections", cycle) if cycle else {"reason": ""}
     return CycleSummary(
         cycle=cycle,
         n_surrogates=sum(outcome["label_id"] is not None for outcome in outcomes),
         n_outliers=analysis["n_outliers"],
         gap=analysis["gap"],
+        zero=analysis["opinion"]["zero"],
         vicinity=analysis["opinion"]["vicinity"],
+        far_inside=analysis["opinion"]["far_inside"],
+        energy_change=changes.get("energy"),
+        force_change=changes.get("forces"),
+        remaining=vicinity_gain(selection.get("remaining")),
+        cost=view.spent(cycle),
         failed_labels=sum(len(outcome["refused"]) for outcome in latest),
         broken_labels=sum(refused.get("state") != "outside" for outcome in latest for refused in outcome["refused"]),
         new_labels=sum(outcome["label_id"] is not None for outcome in latest) if cycle else None,
+        shortage=selection["reason"],
     )
 
 
@@ -144,8 +153,10 @@ def _cycle_document(view: CampaignView, summary: CycleSummary, decision: Decisio
         "n_outliers": summary.n_outliers,
         "gap": summary.gap,
         **_gains(view),
+        "changes": evaluation.get("changes"),
         "metrics": evaluation["metrics"],
         "cost": evaluation["cost"],
+        "spent": summary.cost,
         "stop": decision.stop,
         "reason": decision.reason,
         "early_stop": decision.early,
@@ -157,11 +168,12 @@ def _gains(view: CampaignView) -> dict[str, Any]:
     """What the train set leaves open; what the cycle's picks promised to close of it, and what was closed."""
     now = view.required("analyses", view.cycle)["opinion"]
     if view.cycle == 0:
-        return {"opinion": now, "promised": [], "realised": {}}
+        return {"opinion": now, "promised": [], "remaining": None, "realised": {}}
     before = view.required("analyses", view.cycle - 1)["opinion"]
-    slots = view.required("selections", view.cycle)["slots"]
+    selection = view.required("selections", view.cycle)
     return {
         "opinion": now,
-        "promised": [slot[0]["promise"] for slot in slots if "promise" in slot[0]],
+        "promised": [slot[0]["promise"] for slot in selection["slots"] if "promise" in slot[0]],
+        "remaining": selection.get("remaining"),
         "realised": {measure: [before[measure], now[measure]] for measure in ("zero", "open", "vicinity")},
     }

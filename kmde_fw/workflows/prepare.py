@@ -9,6 +9,7 @@ from typing import Any
 
 from kmde_fw.config import AseReference, Campaign, campaign_path, load_campaign
 from kmde_fw.core.candidates import CandidatePool
+from kmde_fw.core.cost import relative_cost
 from kmde_fw.core.motifs import find_strategy
 from kmde_fw.core.parents import derive_parents, same_crystal
 from kmde_fw.errors import InputError, KmdeError
@@ -102,6 +103,7 @@ def prepare_settings(settings: Campaign, folder: Path, path: str) -> Prepared:
     found = find_elements([*(d.structure for d in train), *target, *parents])
     elements = tuple(sorted(allowed)) if allowed else found
     _check_evaluate(path, further, elements)
+    _check_near(path, settings, elements)
     engine = _named(path, lambda: make_engine(settings.reference, elements))
     level, level_key = _named(path, lambda: (engine.level, engine.level_key))
     train = _at_level(path, "train", train, engine)
@@ -113,6 +115,7 @@ def prepare_settings(settings: Campaign, folder: Path, path: str) -> Prepared:
     by_id = {structure.id: structure for structure in parents}
     _named(path, lambda: CandidatePool(elements, settings.design, by_id, seed=settings.seed))
     remarks = [*_remarks(settings, elements, train, target, labels), *derived_remarks]
+    remarks += _cost_remarks(settings, parents, train)
     return Prepared(
         settings=settings,
         elements=elements,
@@ -244,12 +247,37 @@ def _check_evaluate(path: str, sets: dict[str, list[Labelled]], elements: tuple[
             )
 
 
+def _check_near(path: str, settings: Campaign, elements: tuple[str, ...]) -> None:
+    """An element that is nowhere would weight nothing."""
+    near = settings.training.force_weight_near
+    if near is not None and near.element not in elements:
+        raise InputError(
+            f"{path}: training.force_weight_near.element is {near.element}, but train, target and parents have only "
+            f"{', '.join(elements)}; name one of these, or take force_weight_near out"
+        )
+
+
 def _named(path: str, check: Callable[[], Any]) -> Any:
     """What `check` returns; its errors begin with the campaign file's name."""
     try:
         return check()
     except KmdeError as error:
         raise type(error)(f"{path}: {error}") from None
+
+
+def _cost_remarks(settings: Campaign, parents: list[Structure], train: list[Labelled]) -> list[str]:
+    """That the budget pays for none of the parents, which are worth more than all other candidates."""
+    limit = settings.stop.max_cost
+    if limit is None or not parents:
+        return []
+    unit = [labelled.structure.species for labelled in train]
+    cheapest = min(relative_cost([parent.species], unit) for parent in parents)
+    if cheapest <= limit:
+        return []
+    return [
+        f"stop.max_cost ({limit:g} train cells) pays for none of the parents, of which the smallest costs "
+        f"{cheapest:.2g}: candidates come from prototypes"
+    ]
 
 
 def _remarks(

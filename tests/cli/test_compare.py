@@ -110,6 +110,23 @@ def test_a_comparison_from_start_to_tables_and_plots(launchpad_file, store, tmp_
     assert sum(int(r["direct_atoms"]) for r in categories[:-2]) == n_atoms
     assert len(rows_of(tmp_path / "out/energies.csv")) == 2 * len(store.campaign("small.direct.3")["target_structures"])
     assert "kmde compare" in (tmp_path / "out/README.md").read_text()
+    by_cost = rows_of(tmp_path / "out/by_cost.csv")
+    dearest = max(r["cost_train_cells"] for r in facts["runs"])
+    for row in by_cost:
+        assert float(row["cost_train_cells"]) <= float(row["cost_at_most"]) <= dearest
+    assert {r["strategy"] for r in by_cost} == {"motifs", "direct"}
+    stops = rows_of(tmp_path / "out/stops.csv")
+    assert [(r["strategy"], r["seed"]) for r in stops] == [(s, n) for s in ("motifs", "direct") for n in ("3", "4")]
+    for row in stops:
+        cycles = store.cycles(row["campaign"])
+        early = [c["n_surrogates"] for c in cycles if c["early_stop"]]
+        assert row["stops_at"] == (str(early[0]) if early else "")
+        assert row["reason"]
+        assert row["best_n"] in ("0", "1")
+        assert cycles[0]["changes"] is None
+        assert cycles[1]["changes"]["energy"] > 0
+    assert "At equal cost" in page
+    assert "When to stop" in page
 
     # campaigns of one seed share the model of N = 0: trained once
     assert store.count("models") == 2 + 4
@@ -125,6 +142,14 @@ def test_a_comparison_from_start_to_tables_and_plots(launchpad_file, store, tmp_
     assert store.database["fireworks"].count_documents({}) == n_fireworks
     only = call("compare", spec, "-l", launchpad_file, "-o", "out", "--report-only", cwd=tmp_path)
     assert only.returncode == 0, only.stderr
+    # a rule may be tried on campaigns that are finished: it is read from the files as they are now
+    base = yaml.safe_load((tmp_path / "c/campaign.yaml").read_text())
+    base["stop"] |= {"zero_outliers": False, "plateau_cycles": 1, "plateau_gain": 1e9}
+    (tmp_path / "c/tried.yaml").write_text(yaml.safe_dump(base))
+    (tmp_path / "c/tried_compare.yaml").write_text(spec.read_text().replace("campaign.yaml", "tried.yaml"))
+    words = (tmp_path / "c/tried_compare.yaml", "-l", launchpad_file, "-o", "tried", "--report-only", "--json")
+    tried = json.loads(call("compare", *words, cwd=tmp_path).stdout)
+    assert {(r["stops_at"], r["reason"][:9]) for r in tried["stops"]} <= {(1, "a plateau"), (None, "none of i")}
     assert {f.name: f.read_bytes() for f in (tmp_path / "out").iterdir()} == before
 
 
@@ -201,3 +226,40 @@ def test_the_page_says_which_strategies_are_not_told_apart():
         "b has the fewest outlier atoms, 4.0 ± 0.0 at N = 3.",
     ]
     assert comparison_verdict(SimpleNamespace(name="x"), []) == ["Nothing has been reached in comparison x yet."]
+
+
+def run_rows(strategy: str, costs: list[float], energies: list[list[float]]) -> list[dict[str, Any]]:
+    """Rows of a strategy as `report.run_rows` has them: energies of each seed by N, a label costs costs[seed]."""
+    return [
+        {
+            "strategy": strategy,
+            "seed": seed,
+            "campaign": f"{strategy}.{seed}",
+            "n_added": n,
+            "outliers": 0,
+            "energy_rmse_mev_per_atom": energy,
+            "energy_bias_mev_per_atom": 0.0,
+            "energy_scatter_mev_per_atom": 0.0,
+            "force_rmse_ev_per_ang": 0.1,
+            "cost_train_cells": n * costs[seed],
+        }
+        for seed, of_seed in enumerate(energies)
+        for n, energy in enumerate(of_seed)
+    ]
+
+
+def test_at_equal_cost_the_last_affordable_cycle_counts():
+    comparison = Comparison(name="c", campaign="x", strategies={"dear": {}, "cheap": {}}, seeds=(0, 1), surrogates=3)
+    dear = run_rows("dear", [0.3, 0.25], [[9.0, 5.0, 3.0, 1.0], [9.0, 7.0, 4.0, 2.0]])
+    cheap = run_rows("cheap", [0.001, 0.001], [[9.0, 8.0, 7.0, 6.0]] * 2)
+    rows = report.cost_rows(comparison, [*dear, *cheap])
+    found = {(r["strategy"], r["cost_at_most"]): r for r in rows}
+    assert [cost for strategy, cost in found if strategy == "dear"] == [0.2, 0.4, 0.6, 0.8]
+    energies = {key: row["energy_rmse_mev_per_atom"] for key, row in found.items()}
+    # 0.3 and 0.25 each: none, one and one, two and two, two and three
+    assert [energies["dear", cost] for cost in (0.2, 0.4, 0.6, 0.8)] == [9.0, 6.0, 3.5, 2.5]
+    assert found["dear", 0.8]["n_added"] == 2.5
+    assert found["dear", 0.8]["energy_rmse_std"] == 0.5
+    assert {energies["cheap", cost] for cost in (0.2, 0.4, 0.6, 0.8)} == {6.0}
+    assert report.cost_rows(comparison, []) == []
+    assert report.cost_rows(comparison, run_rows("dear", [0.0, 0.0], [[1.0], [1.0]])) == []

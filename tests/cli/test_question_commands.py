@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kmde_fw.cli.candidates import terms_of
 from kmde_fw.report.words import cure, exceeded_words, failure_words, function_words, motif_words
 from kmde_fw.store import Store, queries
 
@@ -134,6 +135,27 @@ def test_tables_as_text_json_and_csv_say_the_same(call, finished: Store, words, 
     for name in parsed[0]:
         assert name.split()[0] in table
     assert parsed[0][heading] in table
+
+
+def test_candidates_show_the_terms_that_their_strategy_went_by():
+    promise = {"zero": [15e-3, 0.7e-3], "open": [65, 64], "vicinity": [0.2, 0.19], "strangeness": 0.5}
+    row = {"motif_score": 3.0, "distance_penalty": 0.5, "energy_penalty": None, "promise": promise}
+
+    def shown(strategy, row):
+        return {name: cell(row) for name, cell in terms_of(strategy).items()}
+
+    assert shown("environment", row) == {
+        "zero meV>": pytest.approx(0.7),
+        "closed>": 1,
+        "nearer %>": pytest.approx(5.0),
+        "strange>": 0.5,
+    }
+    nothing_open = {**row, "promise": {**promise, "open": [0, 0]}}
+    assert shown("environment", nothing_open)["closed>"] == 0
+    not_looked_at = {key: value for key, value in row.items() if key != "promise"}
+    assert set(shown("environment", not_looked_at).values()) == {None}
+    assert shown("gap_only", row) == {"motifs>": 3.0, "distance>": 0.5, "energy>": None}
+    assert shown("random", row) == shown("direct", row) == {}
 
 
 def test_diff_shows_the_option_and_both_campaigns(call):

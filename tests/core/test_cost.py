@@ -1,6 +1,7 @@
+import numpy as np
 import pytest
 
-from kmde_fw.core.cost import electrons, relative_cost, valence_electrons
+from kmde_fw.core.cost import costs, electrons, relative_cost, valence_electrons
 
 
 @pytest.mark.parametrize(
@@ -33,3 +34,13 @@ def test_cost_is_in_train_cells():
     assert relative_cost([["Fe"]], [["Al"]], {"Fe": 6.0}) == pytest.approx(8)
     with pytest.raises(ValueError, match="no train cell"):
         relative_cost([["Al"]], [])
+
+
+def test_costs_from_counts_are_those_of_the_cells():
+    unit = [["Al"] * 8, ["Al"] * 6 + ["Fe", "Pt"]]
+    cells = [["Al"], ["Fe", "Pt", "Pt"], ["Al"] * 5 + ["Fe"]]
+    counts = np.array([[cell.count(e) for e in ("Al", "Fe", "Pt")] for cell in cells])
+    expected = [relative_cost([cell], unit) for cell in cells]
+    assert costs(counts, ("Al", "Fe", "Pt"), unit) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="no train cell"):
+        costs(counts, ("Al", "Fe", "Pt"), [])

@@ -54,7 +54,7 @@ def test_a_promise_is_what_taking_the_candidate_brings():
     candidates = [crystal("Al", 1.25), crystal("Fe-Al", 1.3, -0.12), crystal("Al-Fe-Fe", 0.6, 1.2, 1.4)]
     for row in range(len(candidates)):
         state = choice(candidates, TRAIN, TARGET)
-        promise = state.promise(row)
+        promise = state.outlook().promise(row)
         assert promise.zero[0] == pytest.approx(state.zero)
         assert promise.vicinity[0] == pytest.approx(state.vicinity)
         state.take(row)
@@ -83,11 +83,11 @@ def test_missing_values_are_closed_by_an_atom_at_or_little_beyond_them():
 def test_a_sample_of_very_many_missing_values_stands_for_all(monkeypatch):
     target = [crystal("-".join(["Al"] * 40), *np.linspace(1.1, 1.3, 40))]
     every = choice([crystal("Al", 1.2)], TRAIN, target)
-    assert every.promise(0).open == (40, 40 - every.closes.sum())
+    assert every.outlook().promise(0).open == (40, 40 - every.closes.sum())
     monkeypatch.setattr("kmde_fw.core.environments.MISSING_SAMPLE", 10)
     some = choice([crystal("Al", 1.2)], TRAIN, target)
     assert len(some.still) == 10
-    assert some.promise(0).open == (40, 40 - 4 * some.closes.sum())
+    assert some.outlook().promise(0).open == (40, 40 - 4 * some.closes.sum())
     assert opinion(known(TRAIN, target), Vicinity(displacement=0.1, strain=0.0), 0).open == 40
 
 
@@ -178,10 +178,31 @@ def test_known_crystals_are_always_looked_at():
 
 def test_the_preference_speaks_of_rows_of_the_columns():
     state = choice([crystal("Al", 1.25), crystal("Fe-Al", 1.3, -0.12)], TRAIN, TARGET)
-    preference = EnvironmentPreference(state, np.array([3, 8]), 10)
+    preference = EnvironmentPreference(state, np.array([3, 8]), 10, state.outlook())
     scores = preference.scores()
     assert np.isneginf(scores[[0, 1, 2, 4, 5, 6, 7, 9]]).all()
     assert np.isfinite(scores[[3, 8]]).all()
     assert "vicinity" in preference.reason(8)
     preference.take(8)
     assert preference.promises[8].vicinity[1] == pytest.approx(state.vicinity)
+
+
+def test_the_best_remaining_candidate_is_judged_after_the_picks():
+    candidates = [crystal("Al", 1.25), crystal("Fe-Al", 1.3, -0.12), crystal("Al-Fe-Fe", 0.6, 1.2, 1.4)]
+    state = choice(candidates, TRAIN, TARGET)
+    preference = EnvironmentPreference(state, np.array([3, 5, 8]), 10, state.outlook())
+    at_first = [preference.outlook.promise(k) for k in range(3)]
+    assert preference.remaining() == at_first[int(state.scores().argmax())]
+    preference.take(8)
+    remaining = preference.remaining()
+    left = choice(candidates[:2], TRAIN, TARGET, surrogates=[candidates[2]])
+    best = left.outlook().promise(int(left.scores().argmax()))
+    assert remaining.vicinity == pytest.approx(best.vicinity, rel=1e-10)
+    assert remaining.open == best.open
+    # of the others what they would have brought at the beginning is kept, of the pick what it promised
+    assert [preference.promised(row) for row in (3, 5)] == at_first[:2]
+    assert preference.promised(8) == preference.promises[8]
+    assert preference.promised(0) is None
+    preference.take(3)
+    preference.take(5)
+    assert preference.remaining() is None

@@ -397,3 +397,42 @@ def test_every_argument_changes_the_result():
     assert choose_from_pool(closures=False) != base
     assert choose_from_pool(seed=1) == base  # nothing is drawn
     assert choose_from_pool(seed=1, strategy="random") != choose_from_pool(strategy="random")
+
+
+# the cost ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_candidate_that_costs_more_than_is_left_is_not_chosen():
+    columns = columns_of([[5], [4], [3], [2]])
+    cost = np.array([2.0, 0.9, 0.5, 0.1])
+    selection, _ = choose(columns, [1.0], cost=cost, max_cost=1.0, replacements=1)
+    assert picked(selection) == [1]
+    dear = next(r for r in selection.ranking if r.index == 0)
+    assert dear.outcome == "too_dear"
+    assert dear.reason == "costs 2 train cells, more than the 1 left by max_cost"
+    free, _ = choose(columns, [1.0], cost=cost)
+    assert picked(free) == [0]
+
+
+def test_picks_of_one_cycle_share_what_is_left_and_reserves_cost_no_more():
+    columns = columns_of([[9], [8], [7], [6], [5], [4]])
+    cost = np.array([0.6, 0.5, 0.3, 0.65, 0.35, 0.1])
+    selection, _ = choose(columns, [1.0], 2, cost=cost, max_cost=1.0, selection="top", replacements=1)
+    assert picked(selection) == [0, 2], "0.6 and 0.3: 0.5 would be too much"
+    assert [[r.index for r in reserves] for reserves in selection.reserves] == [[1], [4]], "0.1 is left, half for each"
+    dearest = [
+        max(cost[r.index] for r in (pick, *reserves))
+        for pick, reserves in zip(selection.picks, selection.reserves, strict=True)
+    ]
+    assert sum(dearest) <= 1.0
+
+
+def test_with_a_preference_the_cost_counts_too_and_nothing_affordable_is_said():
+    columns = columns_of([[1], [1], [1]])
+    preference = Draw(np.array([3.0, 2.0, 1.0]), "direct")
+    cost = np.array([0.3, 0.2, 0.1])
+    selection, _ = choose(columns, [1.0], cost=cost, max_cost=0.2, preference=preference)
+    assert picked(selection) == [1]
+    nothing, _ = choose(columns, [1.0], cost=cost, max_cost=0.0, preference=preference)
+    assert picked(nothing) == []
+    assert nothing.reason == "0 of 1 picks: of 3 candidates, 3 that cost more than max_cost leaves"

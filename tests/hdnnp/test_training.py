@@ -5,10 +5,11 @@ import pytest
 import torch
 from ase.io import read
 
-from kmde_fw.config import Descriptor, Network, Training
+from kmde_fw.config import Descriptor, NearWeight, Network, Training
 from kmde_fw.errors import ModelError
 from kmde_fw.hdnnp import energy_errors, force_rmse, train
 from kmde_fw.hdnnp import training as training_module
+from kmde_fw.hdnnp.training import force_weights
 from kmde_fw.records import Labelled, Structure
 
 DATA = Path(__file__).parents[2] / "fw_specs" / "al_fe_pt"
@@ -246,3 +247,56 @@ def test_loss_and_gradient_do_not_depend_on_device_or_chunks(copper_gold, monkey
     np.testing.assert_allclose(losses[1:], losses[0], rtol=1e-12)
     for gradient in gradients[1:]:
         np.testing.assert_allclose(gradient, gradients[0], rtol=1e-10, atol=1e-12 * float(gradients[0].abs().max()))
+
+
+def test_forces_near_an_element_may_count_more():
+    cell = 10.0 * np.eye(3)
+    structure = Structure(
+        ("Au", "Cu", "Cu", "Cu"), cell, np.array([[0.5, 0, 0], [3.4, 0, 0], [5.0, 0, 0], [9.0, 0, 0]])
+    )
+    near = NearWeight(element="Au", within=3.0, weight=20.0)
+    assert force_weights(structure, near).tolist() == [20, 20, 1, 20], "periodic images count"
+    assert force_weights(structure, NearWeight(element="Pt", weight=20.0)).tolist() == [1] * 4
+
+
+@pytest.mark.parametrize("weight", [1.0, 7.0])
+def test_the_weighted_loss_and_its_gradient_by_hand(copper_gold, monkeypatch, weight):
+    """With weight w the loss is the plain one, and (w - 1) times the squared errors of the atoms that are near."""
+    batches = []
+    make = training_module._Batch.__init__
+    monkeypatch.setattr(
+        training_module._Batch, "__init__", lambda self, *args: batches.append(self) or make(self, *args)
+    )
+    near = {"element": "Au", "within": 2.7, "weight": weight}
+    settings = {"max_closures": 1, "energy_weight": 0.0}
+    plain, _ = quick(copper_gold, **settings)
+    quick(copper_gold, force_weight_near=near, **settings)
+    first, second = batches
+    start = torch.from_numpy(plain.weights)
+    options = Training(energy_weight=0.0)
+    squares = [(plain.predict(x.structure).forces - x.forces) ** 2 for x in copper_gold]
+    weights = [force_weights(x.structure, NearWeight(**near)) for x in copper_gold]
+    assert {1.0, weight} == {float(w) for row in weights for w in row}
+    n = 3 * sum(len(x.structure) for x in copper_gold)
+    expected = sum(float((w[:, None] * s).sum()) for w, s in zip(weights, squares, strict=True)) / n
+    loss, gradient = second.loss_and_gradient(start, options)
+    assert loss == pytest.approx(expected, rel=1e-9)
+    if weight == 1.0:
+        same, same_gradient = first.loss_and_gradient(start, options)
+        assert loss == same
+        torch.testing.assert_close(gradient, same_gradient, rtol=0, atol=0)
+        return
+    assert not np.array_equal(plain.weights, quick(copper_gold, force_weight_near=near, max_closures=9)[0].weights)
+    direction = torch.from_numpy(np.random.default_rng(0).normal(size=len(start)))
+    step = 1e-5 * direction
+    numeric = (second.loss(start + step, options) - second.loss(start - step, options)) / 2e-5
+    assert float(gradient @ direction) == pytest.approx(numeric, rel=1e-5)
+
+
+def test_a_model_says_how_forces_were_weighted_only_where_they_were(copper_gold):
+    near = {"element": "Au", "within": 2.7, "weight": 7.0}
+    plain, _ = quick(copper_gold, max_closures=1)
+    weighted, _ = quick(copper_gold, max_closures=1, force_weight_near=near)
+    assert "force_weight_near" not in plain.provenance["training"]
+    assert weighted.provenance["training"]["force_weight_near"] == near
+    assert Training.model_validate(weighted.provenance["training"]).record() == weighted.provenance["training"]

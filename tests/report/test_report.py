@@ -67,9 +67,11 @@ def test_what_each_train_set_leaves_open_and_what_was_promised(finished: Store, 
     for cycle in finished.cycles("demo"):
         opinion = cycle["opinion"]
         promised = queries.promised_together(cycle["promised"])
+        changes = cycle["changes"]
+        moved = f"{changes['energy']:.2g} meV/atom, {changes['forces']:.2g} eV/Å" if changes else "–"
         row = (
             f"{1e3 * opinion['zero']:.3g} {opinion['open']} {opinion['vicinity']:.3f} {opinion['far']} "
-            f"{opinion['far_inside']} {measures_words(promised) if promised else '–'}"
+            f"{opinion['far_inside']} {moved} {measures_words(promised) if promised else '–'}"
         )
         assert row in text
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
+import numpy as np
 import pytest
 
 from kmde_fw.core.coverage import Coverage
 from kmde_fw.errors import StoreError
+from kmde_fw.records import Structure
 from kmde_fw.store import Store, queries
 from kmde_fw.store.documents import SHORT
 
@@ -36,12 +39,28 @@ def test_ids_are_found_by_their_beginning(finished: Store):
     assert queries.resolve(finished, candidate["_id"])[1] == candidate["structure_id"]
 
 
+def test_a_structure_is_found_by_its_name_where_it_is_the_only_one(finished: Store):
+    found = finished.find("structures", {}, fields=("name",))
+    names = Counter(document["name"] for document in found)
+    unique = next(document for document in found if document["name"] and names[document["name"]] == 1)
+    assert queries.resolve(finished, unique["name"]) == ("structures", unique["_id"])
+
+
+def test_a_name_that_several_structures_have_is_a_sentence_with_their_ids(store: Store):
+    cells = [Structure(("Cu",), a * np.eye(3), np.zeros((1, 3)), "copper") for a in (3.6, 3.7)]
+    ids = store.put_structures(cells, role="train")
+    with pytest.raises(StoreError, match="2 structures have the name 'copper': give one of the ids") as error:
+        queries.resolve(store, "copper")
+    assert all(key[:8] in str(error.value) for key in ids)
+    assert queries.resolve(store, ids[0][:9]) == ("structures", ids[0])
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
         ("abc", "too short"),
         ("000000", "no structure, label or model"),
-        ("no id", "not the beginning of an id"),
+        ("no id", "no structure's name, nor the beginning of an id"),
         ("demo/9", "picked nothing in cycle 9"),
         ("demo/1", "has 2 picks: demo/1/0, demo/1/1"),
         ("demo/1/7", "no slot 7"),

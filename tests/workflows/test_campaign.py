@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -353,12 +354,11 @@ def test_a_random_campaign_runs(launchpad_file, store, tmp_path):
     assert store.motifs("dice", 0) == []
 
 
-def test_without_outliers_a_campaign_goes_on_as_long_as_labels_bring_the_vicinity_nearer(
-    launchpad_file, store, tmp_path
-):
+def test_when_a_campaign_without_outliers_ends_and_what_its_labels_may_cost(launchpad_file, store, tmp_path):
     """The target is a perfect crystal, a parent of the candidates: one label, and no atom is an outlier any more."""
     pad = open_launchpad(read_launchpad(launchpad_file))
-    for name, gain in (("patient", 0.0), ("content", 0.9)):
+
+    def run(name, **stop):
         file = write_campaign(
             tmp_path / name,
             name=name,
@@ -366,21 +366,50 @@ def test_without_outliers_a_campaign_goes_on_as_long_as_labels_bring_the_vicinit
             target=["cuau.cif"],
             evaluate={},
             design={"candidates": 100, "prototypes": [], "max_strain": 0, "max_displacement": 0},
-            stop={"max_surrogates": 2, "vicinity_gain": gain},
+            stop={"max_surrogates": 2, **stop},
         )
         submit(pad, prepare(file))
         launch_all(pad, [name], tmp_path)
+        return store.cycles(name)
+
+    content = run("content", vicinity_gain=0.9, energy_change=None, force_change=None)
+    patient = run("patient", vicinity_gain=0.0, energy_change=1e-9, force_change=1e-9)
+    thrifty = run("thrifty", vicinity_gain=0.0, max_cost=1.0001 * content[1]["cost"])
     pad.connection.close()
-    patient, content = store.cycles("patient"), store.cycles("content")
     assert content[1]["opinion"] == patient[1]["opinion"]
     assert patient[0]["n_outliers"] > 0
     assert patient[1]["n_outliers"] == 0
-    before, after = patient[1]["realised"]["vicinity"]
+    before, after = patient[1]["remaining"]["vicinity"]
     assert 0 < 1 - after / before < 0.9
+    assert before == pytest.approx(patient[1]["opinion"]["vicinity"], rel=1e-6)
     assert [cycle["n_surrogates"] for cycle in content] == [0, 1]
     assert content[1]["reason"].startswith("no target atom is an outlier any more")
-    assert f"only {100 * (1 - after / before):.1f} % nearer" in content[1]["reason"]
+    nearer = f"the best remaining candidate would bring the target's vicinity {100 * (1 - after / before):.1f} % nearer"
+    assert content[1]["reason"].endswith(nearer)
     assert [cycle["n_surrogates"] for cycle in patient] == [0, 1, 2]
+    assert patient[1]["reason"].endswith(nearer)
+
+    # what is predicted for the target moved, from one cycle's model to the next one's
+    assert "the energies predicted for the target still moved by" in patient[1]["reason"]
+    assert "the forces predicted for the target still moved by" not in patient[1]["reason"], "they are 0 by symmetry"
+    energies, models = [], []
+    for cycle in patient[:2]:
+        evaluation = store.get("evaluations", cycle["_id"])
+        energies.append(evaluation["rows"][0]["target_energies"])
+        models.append(from_bytes(store.get_blob(store.get("models", evaluation["models"][0])["weights"]["sha256"])))
+    (target,) = store.get_structures(store.campaign("patient")["target_structures"])
+    assert patient[0]["changes"] is None
+    assert patient[1]["changes"]["energy"] == pytest.approx(1000 * abs(energies[1][0] - energies[0][0]) / len(target))
+    forces = [model.predict(target).forces for model in models]
+    change = np.sqrt(np.mean((forces[1] - forces[0]) ** 2))
+    assert patient[1]["changes"]["forces"] == pytest.approx(change, abs=1e-12)
+
+    # one label can be paid, no second one
+    assert [cycle["n_surrogates"] for cycle in thrifty] == [0, 1, 1]
+    assert 0 < thrifty[1]["spent"] == thrifty[1]["cost"] == content[1]["cost"]
+    assert "no candidate could be picked in cycle 2 (0 of 1 picks" in thrifty[2]["reason"]
+    assert "that cost more than max_cost leaves" in thrifty[2]["reason"]
+    assert store.campaign("thrifty")["reason"] == thrifty[2]["reason"]
 
 
 def test_workers_end_with_kmde_run_and_the_next_run_goes_on(launchpad_file, store, tmp_path):
