@@ -263,7 +263,7 @@ def failures(store: Store, campaign: str | None = None) -> list[Record]:
                 )
             if outcome["label_id"] is None:
                 reason = outcome["reason"] or "no candidate was left"
-                pick = next(iter(chosen.get((outcome["cycle"], outcome["slot"]), [])), {})
+                pick: Record = next(iter(chosen.get((outcome["cycle"], outcome["slot"]), [])), {})
                 still_open = {"open_motifs": outcome["open_motifs"], "promise": pick.get("promise")}
                 rows.append(
                     {
