@@ -21,6 +21,7 @@ def build_app() -> typer.Typer:
         export,
         failures,
         fw,
+        import_model,
         import_runs,
         init,
         launch,
@@ -72,6 +73,7 @@ def build_app() -> typer.Typer:
     app.command("export")(export.export)
     app.command("schema")(schema.schema)
     app.command("import")(import_runs.import_runs)
+    app.command("import-model")(import_model.import_model)
     app.command("doctor")(doctor.doctor)
     app.command("make-data")(data.make_data)
     app.add_typer(db.app, name="db")

@@ -224,6 +224,7 @@ def _show(facts: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from kmde_fw.cli.tables import gap_table, motif_table
     from kmde_fw.report.cycles import duration
 
     console = Console(width=None if Console().is_terminal else 120)
@@ -234,22 +235,8 @@ def _show(facts: dict[str, Any]) -> None:
     by_element = ", ".join(f"{n} {element}" for element, n in outliers["by_element"].items())
     console.print(f"  outliers    {outliers['atoms']} target atoms" + (f" ({by_element})" if by_element else ""))
     console.print(f"  composition {facts['composition_gap']}", highlight=False)
-    table = Table(title=f"coverage gap, {facts['gap']['total']:.3f} in all", title_justify="left", header_style="bold")
-    for name, justify in (("channel", "left"), ("missing part of the target", "right"), ("bin width", "right")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    for key, channel in sorted(facts["gap"]["channels"].items(), key=lambda item: -item[1]["missing"]):
-        if channel["missing"] > 0:
-            unit = "Å" if key.count("-") == 1 else "°"
-            table.add_row(key, f"{100 * channel['missing']:.2f} %", f"{channel['bin_width']:.3g} {unit}")
-    console.print(table)
-    motifs = Table(title="key motifs", title_justify="left", header_style="bold")
-    for name in ("rank", "channel", "range", "score", "around outliers"):
-        motifs.add_column(name, justify="left" if name == "channel" else "right")
-    for m in facts["motifs"][:10]:
-        unit = "Å" if m["kind"] == "distance" else "°"
-        between = f"{m['low']:.3f}–{m['high']:.3f} {unit}"
-        motifs.add_row(str(m["rank"] + 1), m["channel"], between, f"{m['score']:.3g}", str(m["count"]))
-    console.print(motifs)
+    console.print(gap_table(facts["gap"]))
+    console.print(motif_table(facts["motifs"]))
 
     def line(title: str, text: str) -> None:
         console.print(f"  {title:<11} {text}", highlight=False)

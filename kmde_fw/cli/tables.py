@@ -49,6 +49,35 @@ def show(
     console().print(table, markup=False)
 
 
+def gap_table(gap: Mapping[str, Any]) -> Any:
+    """What of the target is missing in the train set, channel by channel, the most first."""
+    from rich.table import Table
+
+    table = Table(title=f"coverage gap, {gap['total']:.3f} in all", title_justify="left", header_style="bold")
+    table.add_column("channel")
+    table.add_column("missing part of the target", justify="right")
+    table.add_column("bin width", justify="right")
+    for key, channel in sorted(gap["channels"].items(), key=lambda item: -item[1]["missing"]):
+        if channel["missing"] > 0:
+            unit = "Å" if key.count("-") == 1 else "°"
+            table.add_row(key, f"{100 * channel['missing']:.2f} %", f"{channel['bin_width']:.3g} {unit}")
+    return table
+
+
+def motif_table(motifs: Sequence[Mapping[str, Any]], most: int = 10) -> Any:
+    """The first key motifs."""
+    from rich.table import Table
+
+    table = Table(title="key motifs", title_justify="left", header_style="bold")
+    for name in ("rank", "channel", "range", "score", "around outliers"):
+        table.add_column(name, justify="left" if name == "channel" else "right")
+    for m in motifs[:most]:
+        unit = "Å" if m["kind"] == "distance" else "°"
+        between = f"{m['low']:.3f}–{m['high']:.3f} {unit}"
+        table.add_row(str(m["rank"] + 1), m["channel"], between, f"{m['score']:.3g}", str(m["count"]))
+    return table
+
+
 def console() -> Any:
     """One that is wide enough where there is no terminal."""
     from rich.console import Console

@@ -270,8 +270,7 @@ def _atom_energies(keywords: Keywords, elements: Sequence[str]) -> np.ndarray:
 
 def _scaling(path: Path, functions: dict[str, list[Function]]) -> dict[str, np.ndarray]:
     """Element -> (n_functions, 4) minimum, maximum, mean and sigma (NaN where the file has none)."""
-    lines = [(n, line.split()) for n, line in enumerate(read_text(path).splitlines(), start=1)]
-    rows = [(n, words) for n, words in lines if words and not words[0].startswith("#")]
+    rows = _rows(path)
     expected = [(e, f) for e, own in enumerate(functions.values(), 1) for f in range(1, len(own) + 1)]
     result = []
     for (element, function), (n, words) in zip(expected, rows, strict=False):
@@ -282,7 +281,9 @@ def _scaling(path: Path, functions: dict[str, list[Function]]) -> dict[str, np.n
             raise InputError(
                 f"{where}: is no line of a scaling.data (element, function, minimum, maximum, mean, sigma)"
             ) from None
-        if place != (element, function) or len(numbers) < 3:
+        if len(words) != len(rows[0][1]) or len(numbers) < 3:
+            raise InputError(f"{where}: has {len(words)} values instead of {max(5, len(rows[0][1]))}; is it cut off?")
+        if place != (element, function):
             raise InputError(
                 f"{where}: function {function} of element {element} should stand here; the file does not belong to "
                 f"{SETTINGS}"
@@ -301,6 +302,15 @@ def _scaling(path: Path, functions: dict[str, list[Function]]) -> dict[str, np.n
         )
     table, ends = np.array(result), np.cumsum([len(own) for own in functions.values()])
     return dict(zip(functions, np.split(table, ends[:-1]), strict=True))
+
+
+def _rows(path: Path) -> list[tuple[int, list[str]]]:
+    """Number and words of each line that is no comment. Raises InputError."""
+    text = read_text(path)
+    if text and not text.endswith("\n"):
+        raise InputError(f"{path}: ends within a line: is it cut off? A whole file ends with a line break")
+    lines = ((n, line.split()) for n, line in enumerate(text.splitlines(), start=1))
+    return [(n, words) for n, words in lines if words and not words[0].startswith("#")]
 
 
 def _center_and_scale(
@@ -341,13 +351,11 @@ def _layers(
     divided: normalize_nodes, n2p2 divides the sum of each node by the number of nodes before it.
     """
     values = []
-    for n, line in enumerate(read_text(path).splitlines(), start=1):
-        words = line.split()
-        if words and not words[0].startswith("#"):
-            try:
-                values.append(float(words[0]))
-            except ValueError:
-                raise InputError(f"{path}, line {n}: {words[0]!r} is no number; this is no file of weights") from None
+    for n, words in _rows(path):
+        try:
+            values.append(float(words[0]))
+        except ValueError:
+            raise InputError(f"{path}, line {n}: {words[0]!r} is no number; this is no file of weights") from None
     expected = sum(n_out * (n_in + 1) for n_out, n_in in shapes)
     if len(values) != expected or not np.isfinite(values).all():
         wrong = "values that are not finite" if len(values) == expected else f"{len(values)} weights and biases"
