@@ -14,7 +14,8 @@ def why(
         str,
         typer.Argument(
             metavar="ID",
-            help="an id of a structure, label or model, or its beginning; a structure's name; or CAMPAIGN/CYCLE[/SLOT]",
+            help="an id of a structure, label or model, or its beginning; a structure's name; or CAMPAIGN/CYCLE or "
+            "CAMPAIGN/CYCLE/SLOT",
         ),
     ],
     launchpad: LaunchpadFile = None,

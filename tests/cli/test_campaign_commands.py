@@ -12,6 +12,7 @@ import ase.io
 import numpy as np
 import pytest
 import yaml
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from kmde_fw.cli import build_app
@@ -325,19 +326,7 @@ def test_unwritable_places_are_sentences_and_nothing_is_queued(call, folder, lau
 
 def test_every_command_explains_itself():
     app = build_app()
-    for command in (
-        "init",
-        "validate",
-        "plan",
-        "submit",
-        "run",
-        "work",
-        "status",
-        "export",
-        "schema",
-        "make-data",
-        "db",
-    ):
+    for command in get_command(app).commands:
         result = CliRunner().invoke(app, [command, "--help"])
         assert result.exit_code == 0
         assert "Usage" in result.output
