@@ -29,7 +29,7 @@ class CycleSummary:
     zero, vicinity, far_inside: of `environments.Opinion`. energy_change, force_change: how much the predictions for the
     target moved since the cycle before, root mean square, meV/atom and eV/Å; None: not known. remaining: part by which
     the best candidate that was not picked would bring the vicinity nearer; None: the strategy does not say. cost: of
-    all labels so far, in train cells.
+    all labels so far, in train cells; asked of the last cycle only.
     """
 
     cycle: int

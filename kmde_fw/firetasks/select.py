@@ -61,7 +61,7 @@ class Select(CycleTask):
             closures=gap.closures(columns.composition),
             covered=_covered(surrogates, motifs, view),
             preference=preference,
-            cost=costs(columns.composition, view.elements, view.train_cells()),
+            cost=costs(columns.composition, view.elements, [s.species for s in train[: len(train) - len(surrogates)]]),
             max_cost=view.cost_left(view.cycle - 1),
         )
         structures = pool.structures([ranked.index for ranked in selection.ranking])

@@ -130,7 +130,8 @@ def _summary(view: CampaignView, cycle: int) -> CycleSummary:
         energy_change=changes.get("energy"),
         force_change=changes.get("forces"),
         remaining=vicinity_gain(selection.get("remaining")),
-        cost=view.spent(cycle),
+        # asked of the last cycle only
+        cost=view.spent() if cycle == view.cycle else 0.0,
         failed_labels=sum(len(outcome["refused"]) for outcome in latest),
         broken_labels=sum(refused.get("state") != "outside" for outcome in latest for refused in outcome["refused"]),
         new_labels=sum(outcome["label_id"] is not None for outcome in latest) if cycle else None,
