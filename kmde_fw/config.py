@@ -76,6 +76,10 @@ class Descriptor(Section):
     """Behler-Parrinello symmetry functions G2 and narrow G3, thesis T(1.2) and T(1.3)."""
 
     cutoff: Positive = Field(4.0, le=20.0, description="cutoff radius r_c in Å, also of the distributions")
+    cutoff_function: Literal["cosine", "tanh3", "poly2"] = Field(
+        "cosine",
+        description="f_c with x = r/r_c: cosine (cos(πx) + 1)/2, tanh3 tanh³(1 - x), poly2 1 - 10x³ + 15x⁴ - 6x⁵",
+    )
     radial_eta: tuple[NonNegative, ...] = Field((0.01, 0.05, 0.1), description="η of G2 in Å⁻²")
     radial_shift: tuple[NonNegative, ...] = Field((0.0,), description="R_s of G2 in Å")
     angular_eta: tuple[NonNegative, ...] = Field((0.01, 0.1), description="η of G3 in Å⁻²")

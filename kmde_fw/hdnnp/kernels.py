@@ -23,14 +23,20 @@ _EXPONENTIAL = tuple((-1.0) ** k / factorial(k) for k in range(14, -1, -1))
 _BLOCK = 4096
 
 
+#: names of f_c, as in `config.Descriptor`
+CUTOFF_FUNCTIONS = ("cosine", "tanh3", "poly2")
+
+
 class Channels(NamedTuple):
-    """The symmetry functions: cutoff in Å; radial (n_radial, 2): η and R_s of each G2; the G3 are every one of etas
-    with every one of bends, which are (ζ, λ); first_column (n_elements, n_elements): of the G3 of two elements.
+    """The symmetry functions: cutoff in Å; cutoff_function: its place in CUTOFF_FUNCTIONS; radial (n_radial, 2): η and
+    R_s of each G2; the G3 are every one of etas with every one of bends, which are (ζ, λ); first_column
+    (n_elements, n_elements): of the G3 of two elements.
 
     bends is a tuple, so that the compiler knows how many there are: this is worth a seventh of the time.
     """
 
     cutoff: float
+    cutoff_function: int
     radial: np.ndarray
     etas: np.ndarray
     bends: tuple[tuple[float, float], ...]
@@ -81,14 +87,29 @@ def _exponential(x: np.ndarray) -> np.ndarray:
 
 
 @_compiled
-def _cutoff_function(squares: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
-    """f_c(r) = cos²(π r / 2 r_c) and f_c'(r) / r, from r²."""
+def _cutoff_function(squares: np.ndarray, cutoff: float, kind: int) -> tuple[np.ndarray, np.ndarray]:
+    """f_c(r) and f_c'(r) / r, from r².
+
+    kind, with x = r / r_c: 0 cos²(π x / 2); 1 tanh³(1 - x); 2 1 - 10 x³ + 15 x⁴ - 6 x⁵.
+    """
     fc, dfc = np.empty(len(squares)), np.empty(len(squares))
-    scale = (0.5 * np.pi / cutoff) ** 2
-    for t in range(len(squares)):
-        cosine = _series(_COSINE, scale * squares[t])
-        fc[t] = cosine * cosine
-        dfc[t] = -2.0 * scale * cosine * _series(_SINE, scale * squares[t])
+    if kind == 0:
+        scale = (0.5 * np.pi / cutoff) ** 2
+        for t in range(len(squares)):
+            cosine = _series(_COSINE, scale * squares[t])
+            fc[t] = cosine * cosine
+            dfc[t] = -2.0 * scale * cosine * _series(_SINE, scale * squares[t])
+    elif kind == 1:
+        for t in range(len(squares)):
+            r = np.sqrt(squares[t])
+            tanh = np.tanh(1.0 - r / cutoff)
+            fc[t] = tanh * tanh * tanh
+            dfc[t] = -3.0 * tanh * tanh * (1.0 - tanh * tanh) / (cutoff * r)
+    else:
+        for t in range(len(squares)):
+            x = np.sqrt(squares[t]) / cutoff
+            fc[t] = 1.0 - x * x * x * (10.0 - x * (15.0 - 6.0 * x))
+            dfc[t] = -30.0 * x * (1.0 - x) * (1.0 - x) / (cutoff * cutoff)
     return fc, dfc
 
 
@@ -145,7 +166,7 @@ def accumulate(
     squares, inverse, exponent = np.empty(n_pairs), np.empty(n_pairs), np.empty(n_pairs)
     for p in range(n_pairs):
         squares[p], inverse[p] = distances[p] * distances[p], 1.0 / distances[p]
-    fc, dfc = _cutoff_function(squares, channels.cutoff)
+    fc, dfc = _cutoff_function(squares, channels.cutoff, channels.cutoff_function)
     radial = np.empty((len(slopes), n_radial))
     for m in range(n_radial):
         eta, shift = channels.radial[m]
@@ -205,11 +226,11 @@ def _add_triplets(
     the distance between these; most: neighbours of any atom.
     """
     starts, element, vectors, squares, inverse, sides, dsides, radial = pairs
-    cutoff, _, etas, bends, first_column = channels
+    cutoff, kind, _, etas, bends, first_column = channels
     n_etas, n_bends, n_elements, n_radial = len(etas), len(bends), len(first_column), radial.shape[1]
     # the same as n_etas * n_bends, but not known to the compiler: it would not use vectors in loops that it unrolls
     n_angular = (slopes.shape[2] - n_radial) // n_elements
-    fc, dfc = _cutoff_function(far, cutoff)
+    fc, dfc = _cutoff_function(far, cutoff, kind)
     far_sides, far_dsides = _sides(far, fc, dfc, etas)
     cosine = np.empty(len(far))
     for t in range(len(far)):

@@ -1,6 +1,7 @@
 """Behler-Parrinello symmetry functions and their analytic derivatives, thesis T(1.2) and T(1.3).
 
-With the cosine cutoff f_c(r) = (cos(π r / r_c) + 1) / 2 and sums over the neighbours j, k of atom i with r < r_c:
+With the cutoff function f_c(r) = (cos(π r / r_c) + 1) / 2 (or one of two others, see `config.Descriptor`) and sums over
+the neighbours j, k of atom i with r < r_c:
 
     G2 = Σ_j exp(-η (r_ij - R_s)²) f_c(r_ij)                                            for each neighbour element
     G3 = 2^(1-ζ) Σ_{j<k} (1 + λ cos θ_jik)^ζ exp(-η (r_ij² + r_ik² + r_jk²)) f_c(r_ij) f_c(r_ik) f_c(r_jk)
@@ -17,7 +18,7 @@ import numpy as np
 
 from kmde_fw.config import Descriptor
 from kmde_fw.errors import ModelError
-from kmde_fw.hdnnp.kernels import Channels, accumulate
+from kmde_fw.hdnnp.kernels import CUTOFF_FUNCTIONS, Channels, accumulate
 from kmde_fw.neighbours import Neighbours, find_neighbours
 from kmde_fw.records import Structure
 
@@ -82,6 +83,8 @@ class SymmetryFunctions:
         n_elements, n_radial, n_angular = len(elements), len(radial), len(angular)
         element_pairs = [(a, b) for a in range(n_elements) for b in range(a, n_elements)]
         cutoff = f"rc={settings.cutoff:g}"
+        if settings.cutoff_function != "cosine":
+            cutoff += f" fc={settings.cutoff_function}"
         self.keys = tuple(
             [f"G2 {e} eta={eta:g} rs={shift:g} {cutoff}" for e in elements for eta, shift in radial]
             + [
@@ -104,6 +107,7 @@ class SymmetryFunctions:
         ).reshape(n_elements, n_radial + n_elements * n_angular)
         self._channels = Channels(
             settings.cutoff,
+            CUTOFF_FUNCTIONS.index(settings.cutoff_function),
             np.array(radial, dtype=float).reshape(n_radial, 2),
             np.array(etas, dtype=float),
             bends or ((1.0, 1.0),),  # the compiler cannot do with an empty tuple

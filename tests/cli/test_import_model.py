@@ -80,10 +80,10 @@ def test_without_a_train_set_outliers_are_by_the_limits_of_scaling_data(kmde, tm
 def test_the_train_set_of_a_potential_that_cannot_be_represented_is_still_a_start(kmde, tmp_path: Path):
     folder = Path(shutil.copytree(N2P2 / "normalised", tmp_path / "model"))
     text = (folder / "input.nn").read_text()
-    (folder / "input.nn").write_text(text.replace("cutoff_type 1", "cutoff_type 6"))
+    (folder / "input.nn").write_text(text.replace("cutoff_type 1", "cutoff_type 7"))
     code, _, err = kmde("import-model", folder, "-o", tmp_path / "out")
     assert code == 1
-    assert "cutoff function 6 (polynomial of degree 5) cannot be represented" in err
+    assert "cutoff function 7 (polynomial of degree 7) cannot be represented" in err
     assert not (tmp_path / "out").exists()
     words = ("import-model", folder, "--data-only", "--target", TARGET, "-o", tmp_path / "out", "--json")
     facts = json.loads(kmde(*words)[1])

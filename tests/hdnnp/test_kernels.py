@@ -25,8 +25,13 @@ def plain(structure, elements, d):
 
     def cutoff(r):
         """f_c and df_c/dr."""
-        x = np.pi * r / d.cutoff
-        return 0.5 * (np.cos(x) + 1), -0.5 * np.pi / d.cutoff * np.sin(x)
+        x = r / d.cutoff
+        if d.cutoff_function == "tanh3":
+            tanh = np.tanh(1 - x)
+            return tanh**3, -3 / d.cutoff * tanh**2 / np.cosh(1 - x) ** 2
+        if d.cutoff_function == "poly2":
+            return ((15 - 6 * x) * x - 10) * x**3 + 1, -30 / d.cutoff * x**2 * (x - 1) ** 2
+        return 0.5 * (np.cos(np.pi * x) + 1), -0.5 * np.pi / d.cutoff * np.sin(np.pi * x)
 
     for i in range(len(structure)):
         own = range(pairs.starts[i], pairs.starts[i + 1])
@@ -72,8 +77,10 @@ def plain(structure, elements, d):
         Descriptor(radial_eta=(), angular_eta=(0.4,)),
         Descriptor(radial_eta=(1.3,), angular_eta=()),
         Descriptor(radial_eta=(0, 0.2), angular_eta=(0,)),
+        Descriptor(cutoff_function="tanh3"),
+        Descriptor(cutoff_function="poly2"),
     ],
-    ids=["usual", "larger", "angular alone", "radial alone", "without Gaussians"],
+    ids=["usual", "larger", "angular alone", "radial alone", "without Gaussians", "tanh³", "polynomial"],
 )
 def test_values_and_derivatives_are_those_of_the_formulas(make_structure, descriptor):
     for structure in (make_structure(), Structure.from_atoms(bulk("Fe", "hcp", a=2.5, c=4.1))):
@@ -103,6 +110,6 @@ def test_series_are_right_to_the_last_digits(largest):
     x = np.linspace(0, largest, 1001)
     np.testing.assert_allclose(kernels._exponential(x), np.exp(-x), rtol=3e-16 * (2 + 4 * largest))
     r = np.linspace(1e-3, 4.0, 1001)
-    fc, dfc = kernels._cutoff_function(r**2, 4.0)
+    fc, dfc = kernels._cutoff_function(r**2, 4.0, 0)
     np.testing.assert_allclose(fc, 0.5 * (np.cos(np.pi * r / 4) + 1), rtol=1e-13, atol=1e-15)
     np.testing.assert_allclose(dfc, -np.pi / 8 * np.sin(np.pi * r / 4) / r, rtol=1e-12, atol=1e-15)

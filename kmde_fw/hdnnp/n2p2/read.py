@@ -17,13 +17,13 @@ from kmde_fw.hdnnp.model import Hdnnp
 from kmde_fw.hdnnp.n2p2.functions import ANGULAR, FOREIGN_TYPES, RADIAL, Function, by_number, functions_of
 from kmde_fw.hdnnp.n2p2.keywords import Entry, Keywords, read_text
 from kmde_fw.hdnnp.n2p2.units import Units, stated_units
-from kmde_fw.hdnnp.n2p2.write import SCALING, SETTINGS, UNLIMITED, weights_file
+from kmde_fw.hdnnp.n2p2.write import CUTOFF_TYPES, SCALING, SETTINGS, UNLIMITED, weights_file
 from kmde_fw.hdnnp.network import layer_shapes
 
-#: n2p2's cutoff functions by number
-CUTOFF_FUNCTIONS = {
-    0: "a hard cutoff", 1: "cosine", 2: "tanh³", 3: "scaled tanh³", 4: "exponential", 5: "polynomial of degree 3",
-    6: "polynomial of degree 5", 7: "polynomial of degree 7", 8: "polynomial of degree 9",
+#: n2p2's cutoff functions that are not ours, by number
+FOREIGN_CUTOFFS = {
+    0: "hard", 3: "scaled tanh³", 4: "exponential", 5: "polynomial of degree 3", 7: "polynomial of degree 7",
+    8: "polynomial of degree 9",
 }  # fmt: skip
 ACTIVATIONS = {
     "l": "linear", "p": "softplus", "r": "ReLU", "g": "Gaussian", "c": "cosine", "e": "exponential", "h": "harmonic",
@@ -217,9 +217,10 @@ def _descriptor(keywords: Keywords, functions: dict[str, list[Function]], units:
     """The smallest grid that holds all functions of all elements."""
     entry = keywords.one("cutoff_type")
     kind = entry.whole()
-    if kind != 1:
-        name = CUTOFF_FUNCTIONS.get(kind, "unknown")
-        raise InputError(f"{entry.where}: cutoff function {kind} ({name}) cannot be represented; 1 (cosine) can")
+    known = {number: name for name, (number, _) in CUTOFF_TYPES.items()}
+    if kind not in known:
+        name = FOREIGN_CUTOFFS.get(kind, "unknown")
+        raise InputError(f"{entry.where}: cutoff function {kind} ({name}) cannot be represented; 1, 2 and 6 can")
     for alpha in (*([entry.number(1)] if len(entry.words) > 1 else []), keywords.number("cutoff_alpha", 0.0)):
         if alpha != 0:
             raise InputError(f"{entry.where}: an inner cutoff (α = {alpha:g}) cannot be represented; 0 can")
@@ -233,6 +234,7 @@ def _descriptor(keywords: Keywords, functions: dict[str, list[Function]], units:
     try:
         return Descriptor(
             cutoff=cutoffs[0],
+            cutoff_function=known[kind],
             radial_eta=tuple(sorted({f.eta for f in radial})),
             radial_shift=tuple(sorted({f.shift for f in radial})) or (0.0,),
             angular_eta=tuple(sorted({f.eta for f in angular})),

@@ -15,6 +15,12 @@ from kmde_fw.hdnnp.n2p2.functions import Function, by_number, functions_of
 from kmde_fw.hdnnp.network import Layers, split_weights
 
 SETTINGS, SCALING, LAMMPS = "input.nn", "scaling.data", "pair_hdnnp.lmp"
+#: our names of cutoff functions -> n2p2's numbers, and formulas
+CUTOFF_TYPES = {
+    "cosine": (1, "(cos(pi x) + 1) / 2"),
+    "tanh3": (2, "tanh(1 - x)^3"),
+    "poly2": (6, "1 - 10 x^3 + 15 x^4 - 6 x^5"),
+}
 #: what input.nn says of itself, so that it can be read back without being told the units
 UNITS_LINE = "# Length unit: Angstrom. Energy unit: eV."
 #: beyond every value of a symmetry function: a function that is limited by this and has scale 0 is not there
@@ -73,7 +79,8 @@ def _settings(model: Hdnnp, name: str, written: dict[str, list[tuple[Function, i
     elements = list(written)
     yield f"# {name}, written by kmde_fw {__version__} for n2p2 and LAMMPS' pair_style hdnnp."
     yield UNITS_LINE
-    yield "# G2: exp(-eta (r - rshift)^2) fc(r), narrow G3; fc(r) = (cos(pi r / rcutoff) + 1) / 2."
+    number, formula = CUTOFF_TYPES[model.descriptor.cutoff_function]
+    yield f"# G2: exp(-eta (r - rshift)^2) fc(x), narrow G3; fc(x) = {formula}, x = r / rcutoff."
     yield "# Inputs of the networks are (G - mean) / sigma, hidden layers are tanh, outputs linear, in eV;"
     yield "# atom_energy is what is added to the output of each atom of an element."
     yield ""
@@ -81,7 +88,7 @@ def _settings(model: Hdnnp, name: str, written: dict[str, list[tuple[Function, i
     yield f"elements {' '.join(elements)}"
     for element in elements:
         yield f"atom_energy {element} {_number(model.offsets[model.elements.index(element)])}"
-    yield "cutoff_type 1"
+    yield f"cutoff_type {number}"
     yield "scale_symmetry_functions_sigma"
     yield "scale_min_short 0.0"
     yield "scale_max_short 1.0"

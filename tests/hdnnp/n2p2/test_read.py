@@ -85,7 +85,7 @@ def test_units_are_asked_for_where_the_file_does_not_say_them():
 
 
 SETTINGS_MISTAKES = {
-    "cutoff_type 1 0.0|cutoff_type 2": r"line \d+ \(cutoff_type\): cutoff function 2 \(tanh³\) cannot be represented",
+    "cutoff_type 1 0.0|cutoff_type 3": r"line \d+ \(cutoff_type\): cutoff function 3 \(scaled tanh³\) cannot be",
     "cutoff_type 1 0.0|cutoff_type 1 0.5": r"an inner cutoff \(α = 0.5\) cannot",
     "Cu 2 Cu 0.0 0.0 9.0|Cu 2 Cu 0.0 0.0 8.0": "different cutoff radii",
     "Cu 2 Cu 0.0 0.0 9.0|Cu 2 Cu 0.0 -1.0 9.0": "should be positive",

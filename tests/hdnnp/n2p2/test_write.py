@@ -70,8 +70,8 @@ def test_the_files_that_n2p2_read_are_those_that_are_written_now():
     [
         (("Al", "Fe", "Pt"), Descriptor()),
         (("Au", "C", "Cu"), Descriptor(cutoff=4.7, radial_eta=(0, 0.3), radial_shift=(0, 1.5), angular_zeta=(1, 2.5))),
-        (("Au", "Cu"), Descriptor(angular_eta=())),
-        (("Cu",), Descriptor(radial_eta=(), angular_eta=(0,), angular_lambda=(-1,))),
+        (("Au", "Cu"), Descriptor(angular_eta=(), cutoff_function="tanh3")),
+        (("Cu",), Descriptor(radial_eta=(), angular_eta=(0,), angular_lambda=(-1,), cutoff_function="poly2")),
     ],
     ids=["usual", "another order", "radial alone", "angular alone"],
 )
