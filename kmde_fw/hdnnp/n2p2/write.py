@@ -140,19 +140,18 @@ def _lammps(model: Hdnnp, name: str, elements: Sequence[str], folder: str) -> It
     yield f"# {name}, for LAMMPS with the package ML-HDNNP, in units metal (eV, Angstrom)."
     yield f"# Atom types: {types}. Other types: other elements, or NULL, in the order of the types in pair_coeff."
     yield "# In an input, once the box is there: include " + LAMMPS
-    yield "# Where LAMMPS is started elsewhere: -var hdnnp_dir /where/the/files/are"
-    yield f"variable hdnnp_dir index {_quoted(folder)}"
+    place = f'"{folder}"'
+    if " " not in folder:  # LAMMPS puts no variables into quotes
+        place = "${hdnnp_dir}"
+        yield "# Where LAMMPS is started elsewhere: -var hdnnp_dir /where/the/files/are"
+        yield f"variable hdnnp_dir index {folder}"
     for k, element in enumerate(elements, start=1):
         yield f"mass {k} {atomic_masses[atomic_numbers[element]]:.6g}"
     yield "# What leaves the training range is counted and reported every 100 steps ('### NNP EW SUMMARY ###'), and"
     yield "# never ends the run: the limit, maxew, is for the warnings of one step (resetew yes)."
     yield "# showew yes: every one is written, with atom, symmetry function, value and limits."
-    yield f'pair_style hdnnp {cutoff:g} dir "${{hdnnp_dir}}" showew no showewsum 100 resetew yes maxew {NEVER}'
+    yield f"pair_style hdnnp {cutoff:g} dir {place} showew no showewsum 100 resetew yes maxew {NEVER}"
     yield f"pair_coeff * * {' '.join(elements)}"
-
-
-def _quoted(folder: str) -> str:
-    return f'"{folder}"' if " " in folder else folder
 
 
 def _number(value: float) -> str:

@@ -118,13 +118,16 @@ def test_what_the_networks_do_not_see_has_no_weight_and_is_left_out_if_it_has_no
 
 
 def test_lammps_reports_extrapolation_and_goes_on(make_model):
+    options = "showew no showewsum 100 resetew yes maxew 2147483647"
     lines = data_lines(n2p2_files(make_model(), "a model", "some where")["pair_hdnnp.lmp"])
+    assert f'pair_style hdnnp 4.01 dir "some where" {options}' in lines
+    lines = data_lines(n2p2_files(make_model(), "a model", "somewhere")["pair_hdnnp.lmp"])
     assert lines == [
-        'variable hdnnp_dir index "some where"',
+        "variable hdnnp_dir index somewhere",
         "mass 1 26.9815",
         "mass 2 55.845",
         "mass 3 195.084",
-        'pair_style hdnnp 4.01 dir "${hdnnp_dir}" showew no showewsum 100 resetew yes maxew 2147483647',
+        "pair_style hdnnp 4.01 dir ${hdnnp_dir} " + options,
         "pair_coeff * * Al Fe Pt",
     ]
 
