@@ -22,6 +22,8 @@ from kmde_fw.errors import EngineError
 
 #: VASP may take this part of walltime_reserve to end by itself after STOPCAR, before it is killed
 PATIENCE = 0.5
+#: programs that start another one
+LAUNCHERS = frozenset({"srun", "mpirun", "mpiexec", "mpiexec.hydra", "aprun", "ibrun", "jsrun", "env", "nice"})
 #: lines of VASP's own output that go into the document of a failed label
 TAIL = 12
 
@@ -105,13 +107,18 @@ def make_handlers(wanted: Mapping[str, Mapping[str, Any]]) -> list[Any]:
 
 
 def split_command(command: str) -> list[str]:
-    """The words of a command line; EngineError unless its program is there."""
+    """The words of a command line; EngineError unless its program is there, and the one that a launcher starts."""
     words = shlex.split(command)
     if not words:
         raise EngineError("reference.vasp_cmd is empty: give the command that starts VASP, such as `srun vasp_std`")
-    if shutil.which(words[0]) is None:
+    wanted = [words[0]]
+    if Path(words[0]).name in LAUNCHERS and not any(map(shutil.which, words[1:])):
+        # `mpirun -n 4 vasp_std`; in `srun singularity exec vasp.sif vasp_std` it is singularity that must be here
+        wanted.append(words[-1])
+    missing = next((program for program in wanted if shutil.which(program) is None), None)
+    if missing is not None:
         raise EngineError(
-            f"the program {words[0]!r} of the command that starts VASP ({command!r}) is not on this machine; load its "
+            f"the program {missing!r} of the command that starts VASP ({command!r}) is not on this machine; load its "
             "module, or mend vasp_cmd in the worker's env"
         )
     return words

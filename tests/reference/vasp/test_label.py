@@ -171,6 +171,7 @@ def test_atoms_too_close_are_not_calculated(engine, tmp_path, crystal):
     ({}, r"this worker's env has no 'vasp_cmd'; write `env: \{vasp_cmd: ...\}` into its my_fworker.yaml"),
     ({"vasp_command": "x"}, "did you mean 'vasp_command'"),
     ({"vasp_cmd": "no_such_vasp -n 4"}, "the program 'no_such_vasp' .* is not on this machine"),
+    ({"vasp_cmd": "nice -n 4 no_such_vasp"}, "the program 'no_such_vasp' .* is not on this machine"),
     ({"vasp_cmd": ""}, "vasp_cmd is empty"),
 ])  # fmt: skip
 def test_a_worker_that_cannot_run_vasp_says_so(engine, crystal, tmp_path, environment, message):
@@ -178,6 +179,12 @@ def test_a_worker_that_cannot_run_vasp_says_so(engine, crystal, tmp_path, enviro
     made.env = environment
     with pytest.raises(EngineError, match=message):
         made.label(crystal, tmp_path)
+
+
+def test_what_a_launcher_starts_may_start_vasp_itself():
+    from kmde_fw.reference.vasp.run import split_command
+
+    assert split_command("nice -n 4 sh -c 'module load vasp; vasp_std'")[3] == "sh"
 
 
 def test_scratch_that_cannot_be_written(engine, crystal, tmp_path):
@@ -250,7 +257,7 @@ def _when_it_runs(folder: Path, thread: int) -> None:
 
 
 def _wait(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -309,10 +316,11 @@ def test_a_killed_worker_leaves_no_vasp_and_no_potcar_behind(crystal, tmp_path, 
     )
     crystal.to_atoms().write(tmp_path / "crystal.extxyz")
     command = [sys.executable, "-c", code, tmp_path / "runs", tmp_path / "crystal.extxyz", str(script)]
-    worker = subprocess.Popen(command, env={**os.environ, "KMDE_STANDIN_FAULT": "hang"})
-    _wait(lambda: list(tmp_path.glob("runs/label.run-*/.standin_runs")))
-    (directory,) = tmp_path.glob("runs/label.run-*")
-    assert len(_processes_in(directory)) == 3, "the guard, the shell, the stand-in"
-    worker.kill()
-    worker.wait()
+    with subprocess.Popen(command, env={**os.environ, "KMDE_STANDIN_FAULT": "hang"}) as worker:
+        try:
+            _wait(lambda: list(tmp_path.glob("runs/label.run-*/.standin_runs")))
+            (directory,) = tmp_path.glob("runs/label.run-*")
+            assert len(_processes_in(directory)) == 3, "the guard, the shell, the stand-in"
+        finally:
+            worker.kill()
     _wait(lambda: not _processes_in(directory) and not list(directory.rglob("POTCAR*")))
