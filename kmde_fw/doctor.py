@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,11 +39,28 @@ class Situation:
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor's."""
+    """One line of the doctor's.
+
+    mend: the command that mends it. fix: does so itself, where that is safe, and says what; mended: what it said.
+    """
 
     check: str
     state: State
     text: str
+    mend: str = ""
+    fix: Callable[[], str] | None = field(default=None, repr=False)
+    mended: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain types; `safe`: whether --fix mends it."""
+        return {
+            "check": self.check,
+            "state": self.state,
+            "text": self.text,
+            "mend": self.mend,
+            "safe": self.fix is not None,
+            "mended": self.mended,
+        }
 
 
 #: a check yields (state, text), nothing at all where it does not apply; a KmdeError that it raises is a problem

@@ -1,54 +1,168 @@
-"""kmde doctor: can this machine do its part of a campaign?"""
+"""kmde doctor: can this machine do its part of a campaign, and is all well with the campaigns of the database?"""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kmde_fw.cli.options import FworkerFile, Json, LaunchpadFile
+from kmde_fw.cli.options import Json, LaunchpadFile
+from kmde_fw.errors import KmdeError, StoreError
 
 if TYPE_CHECKING:
-    from kmde_fw.doctor import Situation
+    from fireworks import LaunchPad
+
+    from kmde_fw.doctor import Finding, Situation
 
 
 def doctor(
-    campaign: Annotated[str, typer.Argument(help="a campaign file, or the name of a submitted campaign")],
+    campaign: Annotated[
+        str | None, typer.Argument(help="a campaign file, or a submitted campaign's name; default: all campaigns")
+    ] = None,
     launchpad: LaunchpadFile = None,
-    fworker: FworkerFile = None,
+    fworker: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--fworker",
+            "-w",
+            metavar="FILE",
+            help="my_fworker.yaml, also several; default: the one here, and those in folders beside launchpad.yaml",
+        ),
+    ] = None,
+    queue: Annotated[str | None, typer.Option(help="slurm or pbs; default: what is on this machine")] = None,
+    all_hosts: Annotated[
+        bool, typer.Option("--all-hosts", help="what other hosts reserved is in this cluster's queue, too")
+    ] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="mend what can be mended safely")] = False,
     as_json: Json = False,
 ) -> None:
-    """Check the machine that is to label: command, POTCARs, level of theory, scratch. Exit code 1: a problem."""
-    from kmde_fw.doctor import examine
+    """Say what is wrong with a machine or with campaigns, and which command mends it. Exit code 1: a problem is left.
 
-    findings = examine(_situation(campaign, launchpad, fworker))
-    problems = sum(finding.state == "problem" for finding in findings)
-    if as_json:
-        typer.echo(json.dumps([vars(finding) for finding in findings], indent=2, ensure_ascii=False))
+    With a campaign: command, POTCARs, level of theory, scratch and wall time of this machine, which is to label it.
+    With a name, or with none: versions, indexes, categories without a worker, lost runs, reservations without a job,
+    what fizzled, run directories.
+    """
+    findings: list[Finding] = []
+    if campaign is not None and Path(campaign).is_file():
+        findings += _machine(_of_file(Path(campaign), fworker))
     else:
-        width = max(len(finding.check) for finding in findings)
-        for finding in findings:
-            typer.echo(f"{finding.state:<8} {finding.check:<{width}}  {finding.text}")
-        typer.echo(f"{problems} problem{'' if problems == 1 else 's'}" if problems else "this machine can label")
+        findings += _database(campaign, launchpad, fworker, queue, all_hosts, fix)
+    problems = sum(finding.state == "problem" and not finding.mended for finding in findings)
+    if as_json:
+        typer.echo(json.dumps([finding.to_dict() for finding in findings], indent=2, ensure_ascii=False))
+    else:
+        _show(findings)
+        typer.echo(f"{problems} problem{'' if problems == 1 else 's'}" if problems else "all is well")
     raise typer.Exit(1 if problems else 0)
 
 
-def _situation(campaign: str, launchpad: Path | None, fworker: Path | None) -> Situation:
-    from kmde_fw.config import parse_campaign
+def _show(findings: list[Finding]) -> None:
+    width = max(len(finding.check) for finding in findings)
+    for finding in findings:
+        typer.echo(f"{finding.state:<8} {finding.check:<{width}}  {finding.text}")
+        indent = " " * (width + 11)
+        if finding.mended:
+            typer.echo(f"{indent}mended: {finding.mended}")
+        elif finding.mend:
+            typer.echo(f"{indent}-> {finding.mend}{' (or --fix)' if finding.fix else ''}")
+
+
+def _machine(situation: Situation) -> list[Finding]:
+    from kmde_fw.doctor import examine
+
+    return examine(situation)
+
+
+def _of_file(path: Path, fworker: list[Path] | None) -> Situation:
     from kmde_fw.doctor import Situation
-    from kmde_fw.store import Store
     from kmde_fw.worker_env import env_of, read_fworker_file
-    from kmde_fw.workflows.launchpad import launchpad_of
     from kmde_fw.workflows.prepare import read_settings
 
-    worker = read_fworker_file(fworker)
-    env = env_of(worker or {}, fworker)
-    if Path(campaign).is_file():
-        settings, elements = read_settings(Path(campaign))
-        return Situation(settings, elements, env, worker=worker)
-    with launchpad_of(launchpad) as pad:
-        document = Store(pad.db).campaign(campaign)
-    settings = parse_campaign(document["config"], source=f"campaign {campaign}")
-    return Situation(settings, tuple(document["elements"]), env, document["level"], worker)
+    file = fworker[0] if fworker else None
+    worker = read_fworker_file(file)
+    settings, elements = read_settings(path)
+    return Situation(settings, elements, env_of(worker or {}, file), worker=worker)
+
+
+def _of_name(document: dict[str, Any], fworker: list[Path] | None) -> Situation:
+    from kmde_fw.config import parse_campaign
+    from kmde_fw.doctor import Situation
+    from kmde_fw.worker_env import env_of, read_fworker_file
+
+    file = fworker[0] if fworker else None
+    worker = read_fworker_file(file)
+    settings = parse_campaign(document["config"], source=f"campaign {document['_id']}")
+    return Situation(settings, tuple(document["elements"]), env_of(worker or {}, file), document["level"], worker)
+
+
+def _database(
+    campaign: str | None,
+    launchpad: Path | None,
+    fworker: list[Path] | None,
+    queue: str | None,
+    all_hosts: bool,
+    fix: bool,
+) -> list[Finding]:
+    """The database, and what its campaigns say; with a name also the machine for that campaign."""
+    from kmde_fw.doctor import Finding
+    from kmde_fw.store import Store, read_launchpad
+    from kmde_fw.workflows.launchpad import launchpad_of
+
+    connection = read_launchpad(launchpad)
+    where = f"database {connection.database} at {connection.address}"
+    try:
+        with launchpad_of(launchpad) as pad:
+            store = Store(pad.db)
+            campaigns = [store.campaign(campaign)] if campaign else store.campaigns()
+            findings = [Finding("database", "ok", f"{where} answers: {len(campaigns)} campaigns")]
+            if campaign:
+                findings += _machine(_of_name(campaigns[0], fworker))
+            option = f" -l {launchpad}" if launchpad else ""
+            files = _fworker_files(fworker, connection.folder)
+            return findings + _health(pad, campaigns, files, queue, all_hosts, option, fix)
+    except StoreError as error:
+        remedy = "kmde db start" if connection.is_loopback else f"check the server and {connection.source}"
+        return [Finding("database", "problem", str(error), remedy)]
+
+
+def _fworker_files(given: list[Path] | None, folder: Path) -> list[Path]:
+    """Worker files that are given, else those that are found."""
+    if given:
+        return given
+    found = [Path("my_fworker.yaml"), folder / "my_fworker.yaml", *sorted(folder.glob("*/my_fworker.yaml"))]
+    return list({path.resolve(): path for path in found if path.is_file()}.values())
+
+
+def _health(
+    pad: LaunchPad,
+    campaigns: list[dict[str, Any]],
+    files: list[Path],
+    queue: str | None,
+    all_hosts: bool,
+    option: str,
+    fix: bool,
+) -> list[Finding]:
+    from fireworks import FWorker
+
+    from kmde_fw.doctor import Finding
+    from kmde_fw.store import Store
+    from kmde_fw.worker_env import env_of, query_of, read_fworker_file
+    from kmde_fw.workflows.health import Patient, examine
+    from kmde_fw.workflows.queues import queue_here
+
+    findings, workers = [], {}
+    for file in files:
+        try:
+            data = read_fworker_file(file) or {}
+            worker = FWorker(data.get("name", str(file)), data.get("category", ""), query_of(data), env_of(data, file))
+            workers[worker.name] = worker
+        except KmdeError as error:
+            findings.append(Finding("worker file", "problem", f"{file}: {error}"))
+    patient = Patient(pad, Store(pad.db), campaigns, workers, queue_here(queue), all_hosts, option)
+    findings += examine(patient)
+    if not fix:
+        return findings
+    return [replace(f, mended=f.fix()) if f.state == "problem" and f.fix is not None else f for f in findings]

@@ -556,15 +556,30 @@ class Store:
         check_version(schema, self.name, self.address)
         indexes = content_hash([COLLECTIONS, _SEARCHED])
         if schema.get("indexes") != indexes:
-            self._make_indexes()
+            self.make_indexes()
             meta.update_one({"_id": "schema"}, {"$set": {"indexes": indexes}})
 
-    def _make_indexes(self) -> None:
-        for collection, keys in COLLECTIONS.items():
-            if keys:
-                self.database[collection].create_index([(key, ASCENDING) for key in keys], unique=True)
-            for fields in _SEARCHED.get(collection, ()):
-                self.database[collection].create_index([(field, ASCENDING) for field in fields])
+    def missing_indexes(self) -> list[str]:
+        """Indexes that are not there, as `collection (fields)`: somebody dropped them, or copied documents only."""
+        missing = []
+        with self._sentences():
+            for collection, fields, _ in _indexes():
+                there = [[key for key, _ in i["key"]] for i in self.database[collection].index_information().values()]
+                if list(fields) not in there:
+                    missing.append(f"{collection} ({', '.join(fields)})")
+        return missing
+
+    def make_indexes(self) -> None:
+        """Make those that are missing; the others stay."""
+        with self._sentences():
+            for collection, fields, unique in _indexes():
+                self.database[collection].create_index([(name, ASCENDING) for name in fields], unique=unique)
+
+
+def _indexes() -> list[tuple[str, tuple[str, ...], bool]]:
+    """Collection, fields and whether they are unique together, of every index."""
+    unique = [(collection, keys, True) for collection, keys in COLLECTIONS.items() if keys]
+    return unique + [(collection, fields, False) for collection, groups in _SEARCHED.items() for fields in groups]
 
 
 def contents(connection: Connection) -> dict[str, Any]:

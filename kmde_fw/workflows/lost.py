@@ -77,9 +77,9 @@ def find_silent(launchpad: LaunchPad, seconds: float) -> list[Lost]:
     found = []
     for firework, launch in _active(launchpad):
         if firework["state"] == "RUNNING" and launch is not None:
-            age = _age(launch["state_history"][-1]["updated_on"])
-            if age > seconds:
-                reason = f"nothing heard from {launch['host']} for {age / 3600:.1f} h"
+            silence = age(last_heard(launch))
+            if silence > seconds:
+                reason = f"nothing heard from {launch['host']} for {silence / 3600:.1f} h"
                 found.append(_lost(firework, launch, reason))
     return found
 
@@ -179,7 +179,7 @@ def _reason(
     state = firework["state"]
     here = socket.gethostname()
     if launch is None or launch["state"] not in ("RUNNING", "RESERVED"):
-        return f"{state} by nobody for {_age(firework['updated_on']) / 60:.0f} min" if _is_old(firework) else ""
+        return f"{state} by nobody for {age(firework['updated_on']) / 60:.0f} min" if _is_old(firework) else ""
     worker = _worker(launch)
     if launch["state"] == "RUNNING" and worker.get("host") == here and "pid" in worker:
         if is_running(worker["pid"], worker["started"]):
@@ -218,10 +218,16 @@ def _reservation(launch: Document) -> str | None:
 
 
 def _is_old(firework: Document) -> bool:
-    return _age(firework["updated_on"]) > SUBMITTING
+    return age(firework["updated_on"]) > SUBMITTING
 
 
-def _age(moment: Any) -> float:
+def last_heard(launch: Document) -> Any:
+    """When a launch was last written to by its rocket, or by qlaunch."""
+    latest = launch["state_history"][-1]
+    return latest.get("updated_on") or latest["created_on"]
+
+
+def age(moment: Any) -> float:
     """Seconds since a time as FireWorks stores it: text or a datetime, in UTC."""
     when = datetime.datetime.fromisoformat(moment) if isinstance(moment, str) else moment
     if when.tzinfo is None:

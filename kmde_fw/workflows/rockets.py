@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fireworks import FWorker, LaunchPad
@@ -99,16 +99,38 @@ def tidy(launchpad: LaunchPad, campaign: str) -> None:
     _refresh(launchpad, campaign)
 
 
+def halfway(launchpad: LaunchPad, campaign: str) -> list[str]:
+    """What `tidy` would mend, in words; nothing while a firework of the campaign runs, whose worker may be writing."""
+    query = {"spec.kmde.campaign": campaign}
+    if launchpad.fireworks.find_one({**query, "state": {"$in": ["RUNNING", "RESERVED"]}}, {"_id": 1}) is not None:
+        return []
+    found = []
+    if launchpad.workflows.find_one({"metadata.campaign": campaign, "locked": {"$exists": True}}, {"_id": 1}):
+        found.append("its workflow is locked, and nobody is there to unlock it")
+    orphans = _orphans(launchpad, launchpad.get_fw_ids(query))
+    if orphans:
+        found.append(f"{len(orphans)} fireworks belong to no workflow")
+    asleep = [fw_id for _, ids in _asleep(launchpad, campaign) for fw_id in ids]
+    if asleep:
+        found.append(f"firework {asleep[0]} waits although all that it waits for is done")
+    return found
+
+
 def remove_orphans(launchpad: LaunchPad, query: dict[str, Any]) -> bool:
     """Delete those of the fireworks that no workflow knows. True if none of the others is left, either."""
     ids = launchpad.get_fw_ids(query)
-    known: set[int] = set()
-    for workflow in launchpad.workflows.find({"nodes": {"$in": ids}}, {"nodes": 1}):
-        known.update(workflow["nodes"])
-    orphans = [fw_id for fw_id in ids if fw_id not in known]
+    orphans = _orphans(launchpad, ids)
     if orphans:
         launchpad.fireworks.delete_many({"fw_id": {"$in": orphans}})
     return len(orphans) == len(ids)
+
+
+def _orphans(launchpad: LaunchPad, ids: list[int]) -> list[int]:
+    """Those of the fireworks that no workflow knows."""
+    known: set[int] = set()
+    for workflow in launchpad.workflows.find({"nodes": {"$in": ids}}, {"nodes": 1}):
+        known.update(workflow["nodes"])
+    return [fw_id for fw_id in ids if fw_id not in known]
 
 
 def unlock(launchpad: LaunchPad, campaign: str) -> None:
@@ -124,10 +146,17 @@ def unlock(launchpad: LaunchPad, campaign: str) -> None:
 
 def _refresh(launchpad: LaunchPad, campaign: str) -> None:
     """Wake fireworks that wait although all their parents are done, where a kill came between the two."""
-    query = {"spec.kmde.campaign": campaign}
-    states = {
-        document["fw_id"]: document["state"] for document in launchpad.fireworks.find(query, {"state": 1, "fw_id": 1})
-    }
+    for workflow, asleep in _asleep(launchpad, campaign):
+        # the workflow's own note of the states may be older than the fireworks
+        launchpad.workflows.update_one({"_id": workflow["_id"]}, {"$set": workflow["states"]})
+        for fw_id in asleep:
+            launchpad._refresh_wf(fw_id)
+
+
+def _asleep(launchpad: LaunchPad, campaign: str) -> Iterator[tuple[dict[str, Any], list[int]]]:
+    """Workflows (_id, and their fireworks' `states` as a change of them) with those that wait for nothing."""
+    fireworks = launchpad.fireworks.find({"spec.kmde.campaign": campaign}, {"state": 1, "fw_id": 1})
+    states = {document["fw_id"]: document["state"] for document in fireworks}
     for workflow in list(launchpad.workflows.find({"metadata.campaign": campaign}, {"parent_links": 1, "nodes": 1})):
         asleep = [
             fw_id
@@ -136,11 +165,8 @@ def _refresh(launchpad: LaunchPad, campaign: str) -> None:
             and all(states.get(parent) == "COMPLETED" for parent in workflow["parent_links"].get(str(fw_id), []))
         ]
         if asleep:
-            # the workflow's own note of the states may be older than the fireworks
             noted = {f"fw_states.{fw_id}": states[fw_id] for fw_id in workflow["nodes"] if fw_id in states}
-            launchpad.workflows.update_one({"_id": workflow["_id"]}, {"$set": noted})
-        for fw_id in asleep:
-            launchpad._refresh_wf(fw_id)
+            yield {"_id": workflow["_id"], "states": noted}, asleep
 
 
 def _worker_is_gone(launchpad: LaunchPad, fw_id: int) -> bool:

@@ -49,6 +49,7 @@ RealMemory=1000 Gres=gpu:fake:1 State=UNKNOWN
 PartitionName=cpu Nodes=ALL Default=YES MaxTime=INFINITE OverSubscribe=FORCE:4 State=UP
 PartitionName=train Nodes=ALL MaxTime=INFINITE OverSubscribe=FORCE:4 State=UP
 PartitionName=dft Nodes=ALL MaxTime=INFINITE OverSubscribe=FORCE:4 State=UP
+PartitionName=closed Nodes=ALL State=DOWN
 """
 
 
