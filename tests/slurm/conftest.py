@@ -123,7 +123,11 @@ def slurm(free_port: Callable[[], int]) -> Iterator[Slurm]:
             for process in reversed(processes):
                 process.terminate()
             for process in reversed(processes):
-                process.wait(timeout=60)
+                try:
+                    process.wait(timeout=15)
+                except subprocess.TimeoutExpired:
+                    process.kill()  # slurmd waits for jobs whose processes it does not find any more
+                    process.wait()
     shutil.rmtree(folder)
 
 
