@@ -142,5 +142,9 @@ def test_fireworks_programs_get_it_as_well(tmp_path):
     ours = subprocess.run([sys.executable, "-m", "kmde_fw", "fw", *words], capture_output=True, text=True)
     assert "127.0.0.1:1" in ours.stderr, ours.stderr
     assert "password is required" not in ours.stderr
+    # its FW_config.yaml is read: an unknown key in it is an error of FireWorks'
+    (tmp_path / "FW_config.yaml").write_text("PING_TYME_SECS: 1")
+    config = subprocess.run([sys.executable, "-m", "kmde_fw", "fw", *words], capture_output=True, text=True)
+    assert "PING_TYME_SECS" in config.stderr
     ended = kmde("fw", "lapd")
     assert "did you mean 'lpad'" in str(ended.exception)

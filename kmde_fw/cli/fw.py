@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -26,10 +27,12 @@ def fw(
 ) -> None:
     """Run lpad, qlaunch or rlaunch as they are, with a launchpad file whose password is kept elsewhere.
 
-    FireWorks reads a password from the launchpad file alone; here `password_file` and KMDE_MONGO_PASSWORD count, too.
+    FireWorks reads a password from the launchpad file alone; here `password_file` and KMDE_MONGO_PASSWORD count, too,
+    and a FW_config.yaml beside the launchpad file is used where FW_CONFIG_FILE names no other.
     """
     if program not in PROGRAMS:
         raise ConfigError(f"no program {program!r}{did_you_mean(program, PROGRAMS)}; known: {', '.join(PROGRAMS)}")
+    _use_config_beside(context.args)
     from fireworks import LaunchPad
 
     from kmde_fw.firetasks import counters
@@ -51,3 +54,11 @@ def fw(
     module, function = PROGRAMS[program]
     sys.argv = [program, *context.args]
     raise typer.Exit(getattr(import_module(module), function)())
+
+
+def _use_config_beside(arguments: list[str]) -> None:
+    """FW_CONFIG_FILE from the folder of the launchpad file. FireWorks reads it when it is imported."""
+    given = [arguments[k + 1] for k, word in enumerate(arguments[:-1]) if word in ("-l", "--launchpad_file")]
+    config = Path(given[0]).with_name("FW_config.yaml") if given else None
+    if config is not None and config.is_file():
+        os.environ.setdefault("FW_CONFIG_FILE", str(config.resolve()))
