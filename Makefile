@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench clean real-dft
+.PHONY: demo test check bench clean real-dft test-slurm
 
 ## demo: install, start the embedded database, run the Al-Fe-Pt campaign (again: continue, or say that it is finished)
 demo: .venv/demo-installed
@@ -11,6 +11,11 @@ demo: .venv/demo-installed
 ## test: install, check style and types, run the whole suite
 test: check
 	$(BIN)/pytest
+
+## test-slurm: jobs, signals and a campaign through a real SLURM on this machine; installs it by apt-get where we may
+test-slurm: .venv/test-installed
+	command -v slurmctld slurmd munged > /dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq && apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge; }
+	KMDE_SLURM_FULL=1 $(BIN)/pytest tests/slurm -rs
 
 ## check: style and types
 check: .venv/test-installed
