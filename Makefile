@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench clean real-dft test-slurm
+.PHONY: demo test check bench clean real-dft test-slurm faults fuzz
 
 ## demo: install, start the embedded database, run the Al-Fe-Pt campaign (again: continue, or say that it is finished)
 demo: .venv/demo-installed
@@ -26,6 +26,14 @@ check: .venv/test-installed
 ## real-dft: a small campaign labelled by real DFT (GPAW), some ten minutes on one core; results/real_dft/
 real-dft: .venv/real-dft-installed
 	$(BIN)/python fw_specs/real_dft/run.py
+
+## faults: kills, outages, full disks, wrong clocks; fifty campaigns at once; half an hour; results/faults/
+faults: .venv/test-installed
+	cd tests/faults && ../../$(BIN)/python run.py && ../../$(BIN)/python many.py
+
+## fuzz: 100 000 damaged inputs; ten minutes; results/faults/fuzz.json
+fuzz: .venv/test-installed
+	cd tests/fuzz && ../../$(BIN)/python fuzz.py
 
 ## bench: install the peers, run all benchmarks (under ten minutes, one thread), write benchmarks/RESULTS.md
 bench: .venv/bench-installed

@@ -471,11 +471,16 @@ def load_campaign(path: Path) -> Campaign:
 def campaign_path(path: Path) -> Path:
     """The campaign file itself: `path`, or the one that a workflow file at `path` starts (relative to its folder)."""
     data = read_yaml(path)
-    for firework in data.get("fws") or []:
-        for task in firework.get("spec", {}).get("_tasks", []):
-            if "campaign_file" in task:
-                return find_upwards(Path(task["campaign_file"]), path.resolve().parent)
-    return path
+    if "fws" not in data:
+        return path
+    try:
+        named = [t["campaign_file"] for f in data["fws"] for t in f["spec"]["_tasks"] if "campaign_file" in t]
+        return find_upwards(Path(named[0]), path.resolve().parent)
+    except (LookupError, TypeError, ValueError):
+        raise ConfigError(
+            f"{path} is a workflow file (it has `fws`), but no task in it names a campaign_file; "
+            "`kmde submit --workflow` writes one that does"
+        ) from None
 
 
 def find_upwards(path: Path, start: Path) -> Path:
@@ -514,6 +519,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         """A mapping, its keys looked at first."""
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key is not plain text", key.start_mark)
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key.value!r} comes twice", key.start_mark
@@ -532,7 +539,8 @@ def read_yaml(path: Path, kind: str = "campaign") -> Any:
         raise ConfigError(f"{path} is not a text file; {HINTS[kind]}") from None
     try:
         data = yaml.load(text, _UniqueKeyLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # ValueError: a date or a number that is none; RecursionError: a list in a list in a list ...
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: a {kind} file is a YAML mapping with keys such as {KEYS[kind]}")

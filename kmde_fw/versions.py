@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from functools import cache
 from importlib.metadata import version
@@ -28,6 +29,11 @@ def versions() -> dict[str, Any]:
     """By name; `kmde_fw source` tells apart what has one version number."""
     packages = {package: version(package) for package in PACKAGES}
     return {"python": sys.version.split()[0], **packages, "kmde_fw source": source_hash()}
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """(0, 1, 0) of 0.1.0.dev3: for comparing releases."""
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
 
 
 @cache

@@ -122,7 +122,8 @@ def start_worker(
     names: list[str], launchpad: Path | None, folder: Path, number: int, fworker: Path | None = None
 ) -> subprocess.Popen[bytes]:
     """`kmde work` for these campaigns, as a process that ends when this one does."""
-    command = [sys.executable, "-m", "kmde_fw", "work", *names, "--directory", str(folder), "--with-parent"]
+    # -P: no module is taken from the folder that it is started in
+    command = [sys.executable, "-P", "-m", "kmde_fw", "work", *names, "--directory", str(folder), "--with-parent"]
     if launchpad is not None:
         command += ["--launchpad", str(launchpad)]
     if fworker is not None:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 #: seconds between two looks for something to do
 IDLE = 0.3
+#: seconds without anything to do after which is looked for workers that were killed
+LONG_IDLE = 5.0
+#: seconds that a database may be away; a server that is updated, or moves to another machine, needs minutes
+PATIENCE = 900.0
 
 
 def work(
@@ -57,27 +61,61 @@ def launch_all(
     """Launch the campaigns' rockets in this process until all are finished, nothing more can run, or `stop` is asked.
 
     The first campaign that has a firework ready comes first. env: of this machine, see `worker_env`. StoreError if
-    there is none of a name.
+    there is none of a name. While the database does not answer it is waited for, PATIENCE at most; what a worker of
+    this machine had begun when it was killed is begun again by one of the others.
     """
     from fireworks.core.rocket_launcher import rapidfire
 
     from kmde_fw.store import Store
-    from kmde_fw.workflows.rockets import next_campaign, worker_for
+    from kmde_fw.store.connect import is_outage
+    from kmde_fw.workflows.rockets import after_outage, next_campaign, take_back, worker_for
 
     store = Store(pad.db)
     for name in campaigns:
         store.campaign(name)
     query = {"_id": {"$in": list(campaigns)}, "state": "running"}
+    running: set[str] = set()
+    worker = None
+    idle_since = time.monotonic()
     while not (stop and stop.asked):
-        running = {campaign["_id"] for campaign in store.find("campaigns", query, fields=())}
-        alive, campaign = next_campaign(pad, [name for name in campaigns if name in running])
-        if not alive:
-            break
-        if campaign is None:
-            time.sleep(IDLE)
-            continue
-        # one rocket at a time
-        rapidfire(pad, worker_for(campaign, env), m_dir=str(folder), nlaunches=1, max_loops=1, sleep_time=IDLE)
+        try:
+            running = {campaign["_id"] for campaign in store.find("campaigns", query, fields=())}
+            alive, campaign = next_campaign(pad, [name for name in campaigns if name in running])
+            if not alive:
+                break
+            if campaign is not None:
+                # one rocket at a time
+                worker = worker_for(campaign, env)
+                rapidfire(pad, worker, m_dir=str(folder), nlaunches=1, max_loops=1, sleep_time=IDLE)
+                idle_since = time.monotonic()
+            elif time.monotonic() - idle_since < LONG_IDLE:
+                time.sleep(IDLE)
+            else:
+                for name in sorted(running):
+                    for again in take_back(pad, name):
+                        print(f"ready again, as its worker is gone: {again}", flush=True)
+                idle_since = time.monotonic()
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            print(f"{error}; waiting until the database answers", flush=True)
+            if not _wait_for(pad, stop):
+                raise
+            if worker is not None:
+                for name in sorted(running):
+                    after_outage(pad, name, worker)
+
+
+def _wait_for(pad: LaunchPad, stop: Stop | None) -> bool:
+    """Wait until the database answers again. False if it does not within PATIENCE, or `stop` was asked."""
+    from kmde_fw.store.connect import answers
+
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end and not (stop and stop.asked):
+        if answers(pad.db):
+            return True
+        time.sleep(IDLE)
+    return False
 
 
 def _end_with(parent: int) -> None:

@@ -9,12 +9,14 @@ from typing import Any, ClassVar
 
 from fireworks import FiretaskBase, Firework, FWAction
 
+from kmde_fw import __version__
 from kmde_fw.config import Campaign, did_you_mean, parse_campaign
 from kmde_fw.core.cost import relative_cost
 from kmde_fw.errors import ConfigError, StoreError
 from kmde_fw.firetasks import counters
 from kmde_fw.records import Labelled, Structure, cycle_key
 from kmde_fw.store import Store
+from kmde_fw.versions import numbers
 from kmde_fw.worker_env import SPEC_KEY
 
 #: seconds between two progress documents of one step
@@ -106,6 +108,11 @@ class CampaignView:
         if document is None:
             raise StoreError(
                 f"no campaign {name!r} in the database; `kmde submit` or a StartCampaign firework puts it there"
+            )
+        if numbers(document["code_version"]) > numbers(__version__):
+            raise StoreError(
+                f"campaign {name} was submitted by kmde_fw {document['code_version']}, this worker has the older "
+                f"{__version__}: update it there, then rerun this firework"
             )
         self.store = store
         self.document: dict[str, Any] = document

@@ -226,6 +226,25 @@ def sentences(database: Documents) -> Iterator[None]:
         raise translated(error, address_of(database)) from error
 
 
+def is_outage(error: BaseException | None) -> bool:
+    """True if an error comes from a server that did not answer, however often it was wrapped on its way."""
+    while error is not None:
+        if isinstance(error, ConnectionFailure):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def answers(database: Documents) -> bool:
+    """Whether the server answers now, within PATIENCE."""
+    try:
+        with pymongo.timeout(PATIENCE):
+            database.client.admin.command("ping")
+    except PyMongoError:
+        return False
+    return True
+
+
 def translated(error: PyMongoError, address: str) -> StoreError:
     """The driver's error as a sentence."""
     if isinstance(error, ConnectionFailure):

@@ -384,18 +384,27 @@ class Store:
 
     def claim(self, key: str, owner: str) -> bool:
         """True if `owner` owns the claim: since now, or since it claimed it before. False if somebody else does."""
-        if self.insert_once("claims", {"_id": key, "owner": owner}):
+        if self.insert_once("claims", {"_id": key, "owner": owner, "since": self.server_time()}):
             return True
         claim = self.get("claims", key)
         return claim is not None and claim["owner"] == owner
 
-    def takeover(self, key: str, owner: str, new_owner: str) -> bool:
-        """Hand a claim over. False if `owner` does not own it (any more)."""
+    def claim_age(self, claim: Mapping[str, Any]) -> float:
+        """Seconds since the owner of a claim's document has it. By the server's clock: workers' may be hours apart."""
+        return float((self.server_time() - claim["since"]).total_seconds())
+
+    def takeover(self, claim: Mapping[str, Any], new_owner: str) -> bool:
+        """Hand a claim over. False if it has another owner by now than in this document of it."""
+        now = {"_id": claim["_id"], "owner": claim["owner"], "since": claim["since"]}
         with self._sentences():
-            change = {"owner": new_owner, "taken_over": _now()}
-            return (
-                self._collection("claims").update_one({"_id": key, "owner": owner}, {"$set": change}).matched_count == 1
-            )
+            change = {"owner": new_owner, "since": self.server_time()}
+            return self._collection("claims").update_one(now, {"$set": change}).matched_count == 1
+
+    def server_time(self) -> datetime.datetime:
+        """The database server's clock, the same for all workers."""
+        with self._sentences():
+            now: datetime.datetime = self.database.client.admin.command("hello")["localTime"]
+        return now if now.tzinfo else now.replace(tzinfo=datetime.UTC)
 
     def set_progress(self, key: str, done: int, total: int, message: str) -> None:
         """Say how far a step is; `started` is the time of the first call for that key. Callers throttle themselves."""
@@ -428,15 +437,28 @@ class Store:
         if known is None:
             # the file first, its entry last: after a crash in between there is a file that nobody asks for, and no
             # entry without a file
+            files = self._put_file(data, digest, kind)
+            entry = {"_id": digest, "length": len(data), "kind": kind, "gridfs_id": files[-1]}
+            new = self.insert_once("blobs", entry)
             with self._sentences():
-                gridfs_id = self._blobs.put(data, filename=digest, kind=kind)
-            entry = {"_id": digest, "length": len(data), "kind": kind, "gridfs_id": gridfs_id}
-            if not self.insert_once("blobs", entry):
-                with self._sentences():
-                    self._blobs.delete(gridfs_id)
+                for name in files[:-1] if new else files[-1:]:
+                    self._blobs.delete(name)
             known = self.get("blobs", digest)
             assert known is not None
         return {"sha256": digest, "length": known["length"], "gridfs_id": str(known["gridfs_id"])}
+
+    def _put_file(self, data: bytes, digest: str, kind: str) -> list[str]:
+        """Write a file to GridFS. Returns the names that were taken, by whoever was killed in the act, and its own."""
+        names: list[str] = []
+        while True:
+            names.append(f"{digest}/{len(names)}")
+            try:
+                with self._sentences():
+                    self._blobs.put(data, _id=names[-1], filename=digest, kind=kind)
+                return names
+            except StoreError as error:
+                if not isinstance(error.__cause__, gridfs.errors.FileExists):
+                    raise
 
     def get_blob(self, sha256: str) -> bytes:
         """The bytes of that sha256. StoreError if they are missing or damaged."""

@@ -118,6 +118,11 @@ def cycles_2(document: Document) -> Document:
     return {**unknown, **document}
 
 
+def claims_2(document: Document) -> Document:
+    """Since when the owner has it: by the clock of the machine that wrote it, for want of the server's."""
+    return {"since": document["created"], **document}
+
+
 def _recipe_2(recipe: Document) -> Document:
     """One substitution on one cell became any number of them on several."""
     if "substitutions" in recipe:
@@ -140,6 +145,7 @@ MIGRATIONS: dict[int, dict[str, Callable[[Document], Document]]] = {
         "selections": selections_2,
         "outcomes": outcomes_2,
         "cycles": cycles_2,
+        "claims": claims_2,
     }
 }
 

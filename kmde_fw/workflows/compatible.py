@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import re
 from typing import Any
 
 from fireworks import LaunchPad
 
 from kmde_fw import __version__
 from kmde_fw.store import Store
+from kmde_fw.versions import numbers
 
 #: states of fireworks that somebody will still take
 TO_COME = ("WAITING", "READY", "RESERVED")
@@ -42,11 +42,6 @@ def mismatches(launchpad: LaunchPad, query: dict[str, Any]) -> list[str]:
                 "update it here before it takes a step of it"
             )
     return sentences
-
-
-def numbers(version: str) -> tuple[int, ...]:
-    """(0, 1, 0) of 0.1.0.dev3: for comparing releases."""
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
 
 
 def _can_import(name: str) -> bool:

@@ -10,6 +10,7 @@ as the campaign lives, and `rlaunch rapidfire` in another shell knows that there
 
 from __future__ import annotations
 
+import socket
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,7 +28,7 @@ from kmde_fw.firetasks.select import Select
 from kmde_fw.firetasks.train import Train
 from kmde_fw.records import cycle_key
 from kmde_fw.store import Store
-from kmde_fw.workflows.rockets import remove_orphans
+from kmde_fw.workflows.rockets import is_alive, remove_orphans
 
 #: how long an owner has between its claim to spawn a cycle and the cycle's fireworks
 CLAIM_SECONDS = 60.0
@@ -75,9 +76,15 @@ def may_spawn(store: Store, launchpad: LaunchPad, campaign: str, cycle: int, own
     if owned:
         return True
     claim = store.get("claims", key)
-    if claim is None or (datetime.now(UTC) - claim["created"]).total_seconds() < CLAIM_SECONDS:
+    if claim is None or not (_is_gone(claim["owner"]) or store.claim_age(claim) >= CLAIM_SECONDS):
         return False
-    return store.takeover(key, claim["owner"], owner)
+    return store.takeover(claim, owner)
+
+
+def _is_gone(owner: str) -> bool:
+    """True if an owner was a `kmde submit` or `kmde run` on this machine whose process is no more."""
+    words = owner.split()
+    return len(words) == 3 and words[0] == "submit" and words[1] == socket.gethostname() and not is_alive(int(words[2]))
 
 
 @explicit_serialize

@@ -17,6 +17,9 @@ ALIVE = ("READY", "RESERVED", "RUNNING")
 #: FireWorks holds a workflow's lock for a moment; one that stays so long is that of a killed worker
 LOCK_SECONDS = 10.0
 
+#: what FireWorks writes in two steps it writes within this time; half of it that stays so long was left by a kill
+RESERVING_SECONDS = 2.0
+
 
 def worker_for(campaign: str, env: dict[str, Any] | None = None) -> FWorker:
     """An FWorker that takes this campaign's fireworks only; its name tells host and process. env: of this machine."""
@@ -81,10 +84,12 @@ def recover(launchpad: LaunchPad, campaign: str) -> list[str]:
     """
     tidy(launchpad, campaign)
     again = []
+    nobodys = reserved_by_nobody(launchpad, campaign)
     query = {"spec.kmde.campaign": campaign, "state": {"$in": ["FIZZLED", "RUNNING", "RESERVED"]}}
     for document in list(launchpad.fireworks.find(query, {"fw_id": 1, "name": 1, "state": 1}).sort("fw_id")):
-        if document["state"] == "FIZZLED" or _worker_is_gone(launchpad, document["fw_id"]):
-            launchpad.rerun_fw(document["fw_id"])
+        fw_id = document["fw_id"]
+        if document["state"] == "FIZZLED" or fw_id in nobodys or _worker_is_gone(launchpad, fw_id):
+            launchpad.rerun_fw(fw_id)
             again.append(document["name"])
     return again
 
@@ -96,6 +101,8 @@ def tidy(launchpad: LaunchPad, campaign: str) -> None:
     """
     unlock(launchpad, campaign)
     remove_orphans(launchpad, {"spec.kmde.campaign": campaign})
+    for fw_id in sorted(unspawned(launchpad, campaign)):
+        launchpad.rerun_fw(fw_id)
     _refresh(launchpad, campaign)
 
 
@@ -113,14 +120,105 @@ def halfway(launchpad: LaunchPad, campaign: str) -> list[str]:
     asleep = [fw_id for _, ids in _asleep(launchpad, campaign) for fw_id in ids]
     if asleep:
         found.append(f"firework {asleep[0]} waits although all that it waits for is done")
+    lost = sorted(unspawned(launchpad, campaign))
+    if lost:
+        found.append(f"firework {lost[0]} is done, and what it was to spawn is nowhere")
+    return found
+
+
+def take_back(launchpad: LaunchPad, campaign: str) -> list[str]:
+    """Make READY again what runs on a worker of this host whose process is gone, while other workers go on.
+
+    Returns names. Several workers may call it at once: one of them makes a lost firework READY.
+    """
+    again = []
+    query = {"spec.kmde.campaign": campaign, "state": {"$in": ["RUNNING", "RESERVED"]}}
+    nobodys: set[int] | None = None
+    for document in list(launchpad.fireworks.find(query, {"fw_id": 1, "name": 1, "launches": 1}).sort("fw_id")):
+        fw_id, launches = document["fw_id"], document["launches"]
+        if launches and not (_worker_is_gone(launchpad, fw_id) and _is_ours_to_take(launchpad, launches[-1])):
+            continue
+        if not launches:
+            nobodys = reserved_by_nobody(launchpad, campaign) if nobodys is None else nobodys
+            if fw_id not in nobodys:
+                continue
+        unlock(launchpad, campaign)
+        launchpad.rerun_fw(fw_id)
+        again.append(document["name"])
+    return again
+
+
+def _is_ours_to_take(launchpad: LaunchPad, launch_id: int) -> bool:
+    """True for the first who asks about a lost launch."""
+    lost = {"launch_id": launch_id, "kmde_taken_back": {"$exists": False}}
+    return bool(launchpad.launches.update_one(lost, {"$set": {"kmde_taken_back": True}}).modified_count)
+
+
+def after_outage(launchpad: LaunchPad, campaign: str, worker: FWorker) -> None:
+    """Make READY again what this worker was at when the database did not answer any more, and mend what was left half.
+
+    The firework may be RUNNING on nobody, or FIZZLED because its result could not be written.
+    """
+    tidy(launchpad, campaign)
+    lost = reserved_by_nobody(launchpad, campaign)
+    latest = launchpad.launches.find_one({"fworker.name": worker.name}, {"launch_id": 1}, sort=[("launch_id", -1)])
+    if latest is not None:
+        query = {"launches": latest["launch_id"], "state": {"$in": ["RUNNING", "RESERVED", "FIZZLED"]}}
+        lost |= {document["fw_id"] for document in launchpad.fireworks.find(query, {"fw_id": 1})}
+    for fw_id in sorted(lost):
+        launchpad.rerun_fw(fw_id)
+
+
+def reserved_by_nobody(launchpad: LaunchPad, campaign: str) -> set[int]:
+    """Fireworks RESERVED without a launch: a worker was killed between the two, for which it needs milliseconds.
+
+    They are looked at twice, as clocks of two machines cannot tell how long it has been so.
+    """
+
+    def look() -> set[tuple[int, str]]:
+        query = {"spec.kmde.campaign": campaign, "state": "RESERVED", "launches": []}
+        found = launchpad.fireworks.find(query, {"fw_id": 1, "updated_on": 1})
+        return {(document["fw_id"], str(document["updated_on"])) for document in found}
+
+    first = look()
+    if not first:
+        return set()
+    time.sleep(RESERVING_SECONDS)
+    return {fw_id for fw_id, _ in first & look()}
+
+
+def unspawned(launchpad: LaunchPad, campaign: str) -> set[int]:
+    """COMPLETED fireworks whose detours are nowhere: FireWorks writes these, then that, and the workflow last.
+
+    A kill in between leaves the detours outside of any workflow (see `remove_orphans`) and nobody who would spawn them.
+    """
+    query = {"spec.kmde.campaign": campaign}
+    fireworks = list(launchpad.fireworks.find(query, {"fw_id": 1, "name": 1, "state": 1, "launches": 1}))
+    names = {firework["name"] for firework in fireworks}
+    done = {launch_id: f["fw_id"] for f in fireworks if f["state"] == "COMPLETED" for launch_id in f["launches"]}
+    found = set()
+    for launch in launchpad.launches.find(
+        {"fw_id": {"$in": sorted(done.values())}}, {"launch_id": 1, "action.detours": 1}
+    ):
+        detours = (launch.get("action") or {}).get("detours") or []
+        # each of them a workflow, or a single firework
+        wanted = {firework["name"] for detour in detours for firework in detour.get("fws", [detour])}
+        if wanted and launch["launch_id"] in done and not wanted & names:
+            found.add(done[launch["launch_id"]])
     return found
 
 
 def remove_orphans(launchpad: LaunchPad, query: dict[str, Any]) -> bool:
-    """Delete those of the fireworks that no workflow knows. True if none of the others is left, either."""
+    """Delete those of the fireworks that no workflow knows. True if none of the others is left, either.
+
+    They are looked at twice: a worker that is just writing has the fireworks first and their workflow then.
+    """
     ids = launchpad.get_fw_ids(query)
     orphans = _orphans(launchpad, ids)
     if orphans:
+        time.sleep(RESERVING_SECONDS)
+        ids = launchpad.get_fw_ids(query)
+        orphans = sorted(set(orphans) & set(_orphans(launchpad, ids)))
         launchpad.fireworks.delete_many({"fw_id": {"$in": orphans}})
     return len(orphans) == len(ids)
 
@@ -174,10 +272,15 @@ def _worker_is_gone(launchpad: LaunchPad, fw_id: int) -> bool:
     words = launches[-1].fworker.name.split() if launches and launches[-1].fworker else []
     if len(words) != 3 or words[0] != "kmde" or words[1] != socket.gethostname():
         return False
+    return not is_alive(int(words[2]))
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is a process of that id on this machine."""
     try:
-        os.kill(int(words[2]), 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
-        return True
-    except PermissionError:
         return False
-    return False
+    except PermissionError:
+        return True
+    return True

@@ -1,6 +1,7 @@
 """What is written once stays as it was; what comes out is what went in."""
 
 import datetime
+import hashlib
 import threading
 from pathlib import Path
 
@@ -309,8 +310,11 @@ def test_claims(store, database):
     assert store.claim("c/001/spawn", "firework 3")
     assert store.claim("c/001/spawn", "firework 3")
     assert not store.claim("c/001/spawn", "firework 4")
-    assert not store.takeover("c/001/spawn", "firework 4", "firework 5")
-    assert store.takeover("c/001/spawn", "firework 3", "firework 5")
+    claim = store.get("claims", "c/001/spawn")
+    assert 0 <= store.claim_age(claim) < 10
+    assert not store.takeover({**claim, "owner": "firework 4"}, "firework 5")
+    assert store.takeover(claim, "firework 5")
+    assert not store.takeover(claim, "firework 6"), "what was known of the claim is out of date"
     assert store.claim("c/001/spawn", "firework 5")
     assert not store.claim("c/001/spawn", "firework 3")
 
@@ -375,3 +379,16 @@ def test_a_blob_written_halfway_is_written_again(store, database):
         store.get_blob(digest)
     store.put_blob(data, "model")
     assert store.get_blob(digest) == data
+
+
+def test_weights_of_a_worker_killed_while_writing_are_not_kept_twice(store: Store):
+    """One left a part of the file, one the whole file, and none its entry."""
+    other = store.put_blob(b"other", "model")["gridfs_id"]
+    data = b"weights" * 100
+    digest = hashlib.sha256(data).hexdigest()
+    store.database["kmde_blobs.chunks"].insert_one({"files_id": f"{digest}/0", "n": 0, "data": b"wei"})
+    store._blobs.put(data, _id=f"{digest}/1", filename=digest)
+    assert store.put_blob(data, "model")["gridfs_id"] == f"{digest}/2"
+    assert store.get_blob(digest) == data
+    assert {f["_id"] for f in store.database["kmde_blobs.files"].find()} == {f"{digest}/2", other}
+    assert {c["files_id"] for c in store.database["kmde_blobs.chunks"].find()} == {f"{digest}/2", other}

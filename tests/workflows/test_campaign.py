@@ -269,7 +269,7 @@ def test_advance_may_be_repeated_until_its_fireworks_are_there(by_hand):
     assert may_spawn(store, pad, "other", 1, owner="firework 7")
     assert not may_spawn(store, pad, "other", 1, owner="firework 8")
     store.database["claims"].update_one(
-        {"_id": "other/001/spawn"}, {"$set": {"created": datetime(2026, 1, 1, tzinfo=UTC)}}
+        {"_id": "other/001/spawn"}, {"$set": {"since": datetime(2026, 1, 1, tzinfo=UTC)}}
     )
     assert may_spawn(store, pad, "other", 1, owner="firework 8"), "an owner that never spawned is not waited for"
     assert not may_spawn(store, pad, "cu_au", 1, owner=store.get("claims", "cu_au/001/spawn")["owner"])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from fireworks import Firework, ScriptTask
+from fireworks import Firework
 
 from kmde_fw.errors import StoreError
 from kmde_fw.store import read_launchpad
+from kmde_fw.workflows.cycle import Finish
 from kmde_fw.workflows.launchpad import open_launchpad
 from kmde_fw.workflows.migration import migrate_database
 
@@ -18,7 +19,7 @@ def pad(launchpad_file):
     config = {"training": {}, "design": {}, "stop": {}, "reference": {}}
     launchpad.db["campaigns"].insert_one({"_id": "c", "state": "running", "config": config, "schema_version": 1})
     launchpad.db["kmde_meta"].insert_one({"_id": "schema", "version": 1})
-    launchpad.add_wf(Firework(ScriptTask.from_str("true"), spec={"kmde": {"campaign": "c"}}))
+    launchpad.add_wf(Firework(Finish(campaign="c", cycle=0), spec={"kmde": {"campaign": "c"}}))
     yield launchpad
     launchpad.connection.close()
 

@@ -1,0 +1,417 @@
+"""make faults: small campaigns among kills, outages, full disks and wrong clocks; what was lost goes to results/faults.
+
+    python tests/faults/run.py [--kills 200] [--seed 0] [--only KIND ...] [--out results/faults]
+
+Every run is repeatable: moments come from the seed (those in seconds meet what the machine is doing just then).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import json
+import os
+import platform
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pymongo
+from harness import NAME, STEPS, Kill, Outcome, Place, differences, lost, outcome, place
+
+from kmde_fw.store import server
+
+PROJECT = Path(__file__).parent.parent.parent
+BIN = Path(sys.executable).parent
+
+
+@dataclass
+class Row:
+    """One campaign and what it went through. again: commands that it took to finish after the last fault, 0 or 1."""
+
+    kind: str
+    seed: int
+    faults: int
+    finished: bool
+    again: int
+    lost: int
+    doubled: int
+    other: int
+    seconds: float
+    notes: str
+
+
+class Bench:
+    """A place, an undisturbed run to compare with, and the rows so far."""
+
+    def __init__(self, where: Place, say: Callable[[str], None] = print) -> None:
+        self.where, self.say = where, say
+        self.rows: list[Row] = []
+        where.fresh("calm")
+        if not where.worker().ended_well():
+            raise SystemExit(f"the undisturbed campaign failed: see {where.logs}")
+        self.calm: Outcome = outcome(where)
+
+    @contextlib.contextmanager
+    def campaign(self, kind: str, seed: int) -> Iterator[list[str]]:
+        """A campaign in a database of its own. Inside: faults, noted in the list; then it is finished and judged."""
+        self.where.fresh(f"{kind}_{seed}")
+        begin = time.monotonic()
+        faults: list[str] = []
+        yield faults
+        again = 0 if self._is_finished() else 1
+        finished = again == 0 or self.where.worker().ended_well()
+        missing, different = lost(self.where), differences(outcome(self.where), self.calm)
+        doubled = [d for d in different if "too many" in d or "twice" in d or "instead of" in d]
+        gone = missing + [d for d in different if d.endswith(": missing")]
+        other = [d for d in different if d not in doubled and d not in gone]
+        notes = "; ".join([*faults, *gone[:3], *doubled[:3], *other[:3]])
+        row = Row(kind, seed, len(faults), finished, again, len(gone), len(doubled), len(other), 0.0, notes)
+        row.seconds = round(time.monotonic() - begin, 1)
+        self.rows.append(row)
+        bad = "" if finished and not (gone or doubled or other) else "  <-- " + notes
+        self.say(f"{kind} {seed}: {len(faults)} faults, finished {'by itself' if not again else finished}{bad}")
+
+    def _is_finished(self) -> bool:
+        with pymongo.MongoClient(self.where.uri) as client:
+            campaign = client[self.where.database]["campaigns"].find_one({"_id": NAME})
+        return campaign is not None and campaign["state"] == "finished"
+
+
+def random_kill(dice: random.Random, step: str, number: int = signal.SIGKILL) -> Kill:
+    """A moment in or shortly after a step: among its database commands and FireWorks' own, or of its time."""
+    if number == signal.SIGKILL and dice.random() < 0.6:
+        return Kill(step, 1, None, dice.randrange(1, 60), dice.random() < 0.5)
+    return Kill(step, 1, round(dice.random() ** 2 * 0.6, 3), signal=number)
+
+
+def kills(bench: Bench, seed: int, number: int = signal.SIGKILL) -> None:
+    """Up to eight workers one after the other, each killed in a step of a random kind."""
+    dice = random.Random(f"kill {seed}")
+    kind = "kill -9 of a rocket" if number == signal.SIGKILL else "SIGTERM of a rocket"
+    with bench.campaign(kind.replace(" ", "_").replace("-", ""), seed) as faults:
+        for _ in range(8):
+            kill = random_kill(dice, dice.choice(STEPS), number)
+            if not bench.where.worker(kill).hit():
+                break
+            moment = f"{kill.seconds} s" if kill.seconds is not None else f"command {kill.command}"
+            faults.append(f"{kill.step} {moment}")
+
+
+def one_of_two(bench: Bench, seed: int) -> None:
+    """Two workers at once, one of them is killed: the other one finishes alone."""
+    dice = random.Random(f"pair {seed}")
+    with bench.campaign("one_of_two_workers_killed", seed) as faults:
+        victim = bench.where.worker(random_kill(dice, dice.choice(STEPS[:-1])))
+        other = bench.where.worker()
+        if victim.hit():
+            faults.append(f"{victim.kill}")
+        other.hit()
+
+
+def database_killed(bench: Bench, seed: int, away: float | None = None) -> None:
+    """The server is killed -9 while two workers work, and started again; they go on by themselves."""
+    dice = random.Random(f"database {seed}")
+    kind = "database_killed" if away is None else f"database_gone_{away:.0f}_s"
+    with bench.campaign(kind, seed) as faults:
+        workers = [bench.where.worker() for _ in range(2)]
+        for _ in range(3 if away is None else 1):
+            time.sleep(0.5 + 3.0 * dice.random())
+            if not any(worker.process.is_alive() for worker in workers):
+                break
+            _kill_server(bench.where)
+            faults.append("server killed")
+            time.sleep(away if away is not None else 1.5 * dice.random())
+            server.start(bench.where.data, "127.0.0.1", bench.where.port)
+        for worker in workers:
+            worker.hit()
+
+
+def database_stopped(bench: Bench, seed: int, away: float = 60.0) -> None:
+    """The server says nothing for a while, its connections stay open; SIGSTOP and SIGCONT."""
+    dice = random.Random(f"stopped {seed}")
+    with bench.campaign(f"database_silent_{away:.0f}_s", seed) as faults:
+        workers = [bench.where.worker() for _ in range(2)]
+        time.sleep(0.5 + 3.0 * dice.random())
+        process = server.find(bench.where.data)
+        assert process is not None
+        os.kill(process.pid, signal.SIGSTOP)
+        faults.append(f"server silent for {away:.0f} s")
+        time.sleep(away)
+        os.kill(process.pid, signal.SIGCONT)
+        for worker in workers:
+            worker.hit()
+
+
+def taken_over(bench: Bench, seed: int) -> None:
+    """A worker stands still, is taken for lost and its firework given to another; then it goes on as if nothing was."""
+    from kmde_fw.workflows.launchpad import launchpad_of
+
+    dice = random.Random(f"takeover {seed}")
+    with bench.campaign("lost_run_taken_over", seed) as faults:
+        kill = Kill(dice.choice(STEPS), 1, round(dice.random() ** 2 * 0.3, 3), signal=signal.SIGSTOP)
+        first = bench.where.worker(kill)
+        if not first.stopped():
+            first.hit()
+            return
+        with launchpad_of(bench.where.launchpad) as pad:
+            pad.detect_lostruns(expiration_secs=0, rerun=True)
+        faults.append(f"{kill.step} {kill.seconds} s")
+        second = bench.where.worker()
+        time.sleep(dice.random() * 2.0)
+        os.kill(first.pid, signal.SIGCONT)
+        for worker in (second, first):
+            worker.hit()
+
+
+def submitted_twice(bench: Bench, seed: int) -> None:
+    """The same campaign by two (or three) at the same time; in every second run one of them is killed at it."""
+    dice = random.Random(f"twice {seed}")
+    with bench.campaign("submitted_twice", seed) as faults:
+        workers = [bench.where.worker() for _ in range(2 + seed % 2)]
+        faults.append(f"{len(workers)} at once")
+        if seed % 2:
+            time.sleep(0.3 + dice.random())
+            workers[0].process.kill()
+            faults.append("killed")
+        for worker in workers:
+            worker.hit()
+
+
+def wrong_clocks(bench: Bench, seed: int) -> None:
+    """Two real `kmde run` at once, their clocks two hours apart; one is killed, and one of yet another time ends it."""
+    dice = random.Random(f"clock {seed}")
+    with bench.campaign("clocks_an_hour_apart", seed) as faults:
+        runs = [_kmde_run(bench.where, shift) for shift in ("-3600", "+3600")]
+        faults.append("clocks of -1 h and +1 h")
+        time.sleep(4 + 6 * dice.random())
+        os.killpg(runs[seed % 2].pid, signal.SIGKILL)
+        runs[seed % 2].wait()
+        faults.append("one killed")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            runs[1 - seed % 2].wait(timeout=120)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(runs[1 - seed % 2].pid, signal.SIGKILL)
+        runs[1 - seed % 2].wait()
+
+
+def older_code(bench: Bench, seed: int) -> None:
+    """A rocket of an older kmde_fw takes fireworks of a campaign: it refuses them, and they are run again."""
+    dice = random.Random(f"older {seed}")
+    with bench.campaign("older_kmde_fw", seed) as faults:
+        bench.where.worker(random_kill(dice, dice.choice(STEPS[:-1]))).hit()
+        folder = bench.where.folder / "older"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(PROJECT / "kmde_fw", folder / "kmde_fw")
+        change = ("records.py", "SCHEMA_VERSION = 2", "SCHEMA_VERSION = 1")
+        if seed % 2:
+            change = ("__init__.py", '__version__ = "', '__version__ = "0.0.')
+        file = folder / "kmde_fw" / change[0]
+        text = file.read_text()
+        assert change[1] in text, change
+        file.write_text(text.replace(change[1], change[2]))
+        command = [str(BIN / "rlaunch"), "-l", str(bench.where.launchpad), "rapidfire", "--nlaunches", "5"]
+        subprocess.run(
+            [*command, "--max_loops", "1", "--sleep", "1"],
+            cwd=bench.where.runs,
+            env={**os.environ, "PYTHONPATH": str(folder)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=120,
+            check=False,
+        )
+        faults.append(change[2])
+
+
+def disk_full(bench: Bench, seed: int) -> None:
+    """The disk of the launch directories, or of the database (odd seeds), is full for a while."""
+    dice = random.Random(f"disk {seed}")
+    where = bench.where
+    which = where.data if seed % 2 else where.runs
+    with bench.campaign("disk_full_of_the_database" if seed % 2 else "disk_full_of_the_runs", seed) as faults:
+        worker = where.worker()
+        time.sleep(0.5 + 2.5 * dice.random())
+        ballast = which.parent / "ballast"
+        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while True:
+                file.write(b"0" * 65536)
+        with contextlib.suppress(OSError), ballast.open("ab", buffering=0) as file:
+            while True:
+                file.write(b"0")
+        faults.append("disk full")
+        end = time.monotonic() + 5.0
+        while worker.process.is_alive() and time.monotonic() < end:
+            time.sleep(0.1)
+        ballast.unlink()
+        process = server.find(where.data)
+        if process is None or not server.answers("127.0.0.1", where.port):
+            faults.append("server died of it")
+            _kill_server(where)
+            server.start(where.data, "127.0.0.1", where.port)
+        worker.hit()
+
+
+def _kill_server(where: Place) -> None:
+    process = server.find(where.data)
+    if process is not None:
+        os.kill(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(process.pid, 0)
+
+
+def _kmde_run(where: Place, shift: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "kmde_fw", "run", str(where.campaign), "-l", str(where.launchpad)]
+    command += ["--workers", "1", "--directory", str(where.runs / f"at{shift}")]
+    with (where.logs / f"run{shift}.log").open("ab") as log:
+        return subprocess.Popen(
+            ["faketime", "-f", f"{shift}s", *command],
+            cwd=where.folder,
+            env={**os.environ, "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1", "NO_COLOR": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """A file system of that size."""
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+#: kind -> what one campaign of it is, and how many campaigns there are by default
+KINDS: dict[str, tuple[Callable[[Bench, int], None], int]] = {
+    "kill": (kills, 0),
+    "sigterm": (lambda bench, seed: kills(bench, seed, signal.SIGTERM), 5),
+    "pair": (one_of_two, 12),
+    "database": (database_killed, 12),
+    "gone": (lambda bench, seed: database_killed(bench, seed, 60.0), 2),
+    "silent": (database_stopped, 2),
+    "takeover": (taken_over, 12),
+    "twice": (submitted_twice, 10),
+    "clocks": (wrong_clocks, 4),
+    "older": (older_code, 4),
+    "disk": (disk_full, 8),
+}
+
+
+def main() -> None:
+    """Run everything, write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=200, help="kills of rockets at least")
+    parser.add_argument("--seed", type=int, default=0, help="of the first campaign of each kind")
+    parser.add_argument("--only", nargs="*", choices=list(KINDS), default=list(KINDS))
+    parser.add_argument("--out", type=Path, default=PROJECT / "results" / "faults")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    begin, rows, left_out = time.monotonic(), [], []
+    with tempfile.TemporaryDirectory(prefix="kmde-faults-") as name:
+        folder = Path(name)
+        with place(folder / "place", free_port()) as where:
+            bench = Bench(where)
+            for kind in options.only:
+                function, number = KINDS[kind]
+                if kind == "disk":
+                    continue
+                if kind == "clocks" and shutil.which("faketime") is None:
+                    left_out.append("clocks: faketime is not installed")
+                    continue
+                for seed in range(options.seed, options.seed + number):
+                    function(bench, seed)
+                seed = options.seed
+                while kind == "kill" and sum(row.faults for row in bench.rows) < options.kills:
+                    function(bench, seed)
+                    seed += 1
+            rows += bench.rows
+        if "disk" in options.only and os.getuid() == 0:
+            with (
+                small_disk(folder / "runs", "2m") as runs,
+                small_disk(folder / "db", "256m") as data,
+                place(folder / "place2", free_port(), data / "db", runs / "runs") as where,
+            ):
+                bench = Bench(where)
+                for seed in range(options.seed, options.seed + KINDS["disk"][1]):
+                    disk_full(bench, seed)
+                rows += bench.rows
+        elif "disk" in options.only:
+            left_out.append("disk: a small file system can be mounted by root only")
+    write(rows, left_out, options, time.monotonic() - begin)
+    if any(not row.finished or row.lost or row.doubled or row.other for row in rows):
+        sys.exit("not everything was survived")
+
+
+EXPLANATION = """A campaign (Cu-Au, two cycles of two picks, labels by EMT) is finished by itself, or after one
+`kmde run`. Lost: what was acknowledged to a worker, or is in an undisturbed run, and is not there. Doubled:
+documents, cycles, fireworks, files of weights beyond those of the undisturbed run.
+Other differences: other content, other picks.
+`campaigns.csv` has every campaign with its faults.
+"""
+
+
+def write(rows: list[Row], left_out: list[str], options: argparse.Namespace, seconds: float) -> None:
+    """Every campaign as CSV, the counts as JSON and as a page."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    with (options.out / "campaigns.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, list(asdict(rows[0])), lineterminator="\n")
+        table.writeheader()
+        table.writerows(asdict(row) for row in rows)
+    kinds = {row.kind: [r for r in rows if r.kind == row.kind] for row in rows}
+    counts = {
+        kind.replace("_", " "): {
+            "campaigns": len(of_kind),
+            "faults": sum(row.faults for row in of_kind),
+            "finished": sum(row.finished for row in of_kind),
+            "by themselves": sum(row.finished and not row.again for row in of_kind),
+            "documents lost": sum(row.lost for row in of_kind),
+            "documents doubled": sum(row.doubled for row in of_kind),
+            "other differences": sum(row.other for row in of_kind),
+        }
+        for kind, of_kind in kinds.items()
+    }
+    total = {key: sum(count[key] for count in counts.values()) for key in next(iter(counts.values()))}
+    command = "python tests/faults/run.py " + " ".join(sys.argv[1:])
+    summary = {
+        "command": command.strip(),
+        "machine": f"{os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}",
+        "minutes": round(seconds / 60, 1),
+        "kinds": counts,
+        "total": total,
+        "left out": left_out,
+    }
+    (options.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    head = ["kind of fault", *total]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    lines += ["| " + " | ".join([kind, *map(str, count.values())]) + " |" for kind, count in counts.items()]
+    lines.append("| **all** | " + " | ".join(f"**{value}**" for value in total.values()) + " |")
+    page = f"# Faults\n\nBy `{summary['command']}` in {summary['minutes']} minutes on {summary['machine']}.\n\n"
+    page += "\n".join(lines) + "\n\n"
+    page += EXPLANATION
+    page += "".join(f"\nLeft out: {line}.\n" for line in left_out)
+    (options.out / "README.md").write_text(page)
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

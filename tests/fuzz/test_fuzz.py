@@ -1,0 +1,32 @@
+"""A few of the cases of `make fuzz`, and what it found once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import cases
+import fuzz
+
+
+@pytest.mark.parametrize("kind", cases.seeds())
+def test_damaged_inputs_are_taken_or_refused_with_a_sentence(kind, tmp_path):
+    tried, failure = fuzz.run(kind, 25, 1, tmp_path)
+    assert not failure, failure
+    assert tried >= 25
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "? [a, b]\n: c\n", "name: 2001-99-99\n", "name: " + "[" * 3000, "fws: 3\n", "fws: [{spec: 1}]\n",
+        "fws: [{spec: {_tasks: [{campaign_file: 7}]}}]\n", "fws: [{spec: {_tasks: [{campaign_file: \"\\0\"}]}}]\n",
+        "name: &a [*a]\n", "name: " + "9" * 5000 + "\n",
+    ],
+)  # fmt: skip
+def test_campaign_files_that_once_ended_in_a_traceback(text, tmp_path):
+    cases.campaign_file(tmp_path, text.encode())
