@@ -23,8 +23,9 @@ from kmde_fw.guard import remove_potcars
 from kmde_fw.processes import working_in
 from kmde_fw.records import content_hash
 from kmde_fw.store import Store
+from kmde_fw.versions import numbers
 from kmde_fw.worker_env import resolve
-from kmde_fw.workflows.compatible import TO_COME, mismatches, numbers
+from kmde_fw.workflows.compatible import TO_COME, mismatches
 from kmde_fw.workflows.lost import Lost, age, find_lost, find_silent, is_interruption, last_heard, release_lost
 from kmde_fw.workflows.queues import Queue
 from kmde_fw.workflows.rockets import fizzled, halfway, tidy
