@@ -276,23 +276,25 @@ def _structure_mistakes(structure: Structure, atoms: Any, elements: Sequence[str
     if not finite:
         yield "has positions or a cell that are not finite numbers (NaN or inf); take it out or repair it"
         return
-    if not all(atoms.pbc) or not _is_cell(structure):
+    if not all(atoms.pbc) or not is_cell(structure):
         yield (
             "is not a crystal: it needs three lattice vectors that span a volume, periodic in all three "
             'directions (in extxyz: Lattice="..." and pbc="T T T")'
         )
     elif not unknown:
-        yield from _overlaps(structure)
+        yield from overlaps(structure)
 
 
-def _is_cell(structure: Structure) -> bool:
+def is_cell(structure: Structure) -> bool:
+    """Whether the lattice vectors span a volume that atoms fit into."""
     lengths = np.linalg.norm(structure.cell, axis=1)
     if structure.volume < MIN_VOLUME * len(structure):
         return False
     return structure.volume > MIN_SKEW * float(np.prod(lengths))
 
 
-def _overlaps(structure: Structure) -> Iterator[str]:
+def overlaps(structure: Structure) -> Iterator[str]:
+    """A sentence if two atoms lie on top of each other."""
     elements = find_elements([structure])
     limits = np.maximum(OVERLAP_DISTANCE, OVERLAP_FRACTION * radius_sums(elements))
     pairs = find_neighbours(structure, float(limits.max()))

@@ -20,12 +20,14 @@ def build_app() -> typer.Typer:
         doctor,
         export,
         failures,
+        from_md,
         fw,
         import_model,
         import_runs,
         init,
         launch,
         lineage,
+        md,
         motifs,
         outliers,
         plan,
@@ -71,6 +73,8 @@ def build_app() -> typer.Typer:
     app.command("watch")(watch.watch)
     app.command("rm")(rm.rm)
     app.command("export")(export.export)
+    app.command("md")(md.md)
+    app.command("from-md")(from_md.from_md)
     app.command("schema")(schema.schema)
     app.command("import")(import_runs.import_runs)
     app.command("import-model")(import_model.import_model)

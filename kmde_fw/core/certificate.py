@@ -162,6 +162,17 @@ def _ranges(tally: Tally, kind: str, cutoff: float) -> list[list[float]]:
     return [[float(a), float(b)] for a, b in zip(*rounded, strict=True)]
 
 
+def motifs_outside(certificate: Certificate, structure: Structure, atoms: Sequence[int]) -> list[dict[str, Any]]:
+    """The distances and angles around these atoms that the train set does not cover, as in `DomainLog.report`."""
+    found = {key: _Outside(key, s.ranges, certificate.cutoff) for key, s in certificate.support.items()}
+    for samples in AroundAtoms([structure], [(0, atom) for atom in atoms], certificate.elements, certificate.cutoff):
+        for key, values in samples.values.items():
+            found[key].add(0, values)
+    rows = [row for outside in found.values() for row in outside.rows()]
+    keep = ("channel", "kind", "low", "high", "times", "none_in_train")
+    return [{key: row[key] for key in keep} for row in sorted(rows, key=lambda row: (-row["times"], row["channel"]))]
+
+
 class DomainLog:
     """Holds the structures of a run, one after another, against the domain of a model.
 

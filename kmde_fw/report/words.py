@@ -149,3 +149,41 @@ def number(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def domain_lines(report: Mapping[str, Any], with_motifs: bool, shown: int = 8) -> list[str]:
+    """What of a run left the domain of its model, from `DomainLog.report`. with_motifs: they were looked for."""
+    if not report["structures"]:
+        return ["no structure was looked at"]
+    if not report["atoms_outside"]:
+        lines = [f"domain: no atom left it in {report['structures']} structures"]
+    else:
+        lines = [
+            f"domain: {100 * report['atoms_outside'] / report['atoms']:.3g} % of the atoms were outside, in "
+            f"{report['structures_outside']} of {report['structures']} structures, first in step {report['first']}, "
+            f"at most {report['most_at_once']} at once"
+        ]
+    for entry in report["untrained"]:
+        lines.append(f"  {entry['element']}: the train set has none; {entry['times']} times from step {entry['first']}")
+    for entry in report["functions"][:shown]:
+        lines.append(
+            f"  {entry['times']} times from step {entry['first']}: {entry['element']} with "
+            f"{exceeded_words(entry, entry['element'])}"
+        )
+    lines += _rest(report["functions"], shown, "symmetry functions")
+    if not with_motifs:
+        return [*lines, "motifs were not looked for: the model has no coverage certificate beside it"]
+    if not report["motifs"]:
+        return [*lines, f"motifs: none is new in the {report['searched_for_motifs']} structures searched"]
+    lines.append(f"motifs that the train set has not, in the {report['searched_for_motifs']} structures searched:")
+    for motif in report["motifs"][:shown]:
+        none = ", none at all in the train set" if motif["none_in_train"] else ""
+        lines.append(
+            f"  {motif_words(motif)}: {motif['times']} times, first in step {motif['first']}, in "
+            f"{motif['structures']} structures or more{none}"
+        )
+    return lines + _rest(report["motifs"], shown, "ranges")
+
+
+def _rest(rows: Any, shown: int, what: str) -> list[str]:
+    return [f"  and {len(rows) - shown} more {what} (--json has all)"] if len(rows) > shown else []

@@ -48,7 +48,7 @@ def n2p2_files(model: Hdnnp, name: str, folder: str = ".") -> dict[str, str]:
             f"{name} has no hidden layer, and n2p2 takes no network without; train one with `network.hidden`"
         )
     elements = by_number(model.elements)
-    written = {element: _written(model, element) for element in elements}
+    written = {element: written_functions(model, element) for element in elements}
     files = {
         SETTINGS: "\n".join(_settings(model, name, written)) + "\n",
         SCALING: "".join(_scaling(model, written)),
@@ -65,7 +65,7 @@ def n2p2_files(model: Hdnnp, name: str, folder: str = ".") -> dict[str, str]:
     return files
 
 
-def _written(model: Hdnnp, element: str) -> list[tuple[Function, int]]:
+def written_functions(model: Hdnnp, element: str) -> list[tuple[Function, int]]:
     """The functions of an element with their columns, in n2p2's order."""
     k = model.elements.index(element)
     there = (model.scale[k] != 0) | (np.abs(model.minimum[k]) != UNLIMITED) | (np.abs(model.maximum[k]) != UNLIMITED)
