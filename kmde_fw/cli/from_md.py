@@ -46,6 +46,10 @@ def from_md(
         str | None, typer.Option(metavar="Al,Fe,Pt", help="the element of each LAMMPS type, for dumps without names")
     ] = None,
     tolerance: Annotated[float, typer.Option(min=0, help="how far outside is inside, in train ranges")] = 1e-6,
+    min_bond: Annotated[
+        float,
+        typer.Option(min=0, help="over the sum of covalent radii: a run has broken down where one is shorter"),
+    ] = 0.75,
     submit: Annotated[bool, typer.Option("--submit", help="put the campaign on the LaunchPad")] = False,
     launchpad: LaunchpadFile = None,
     as_json: Json = False,
@@ -74,12 +78,12 @@ def from_md(
     departures = None
     if trajectories:
         departures = find_departures(
-            _frames(trajectories, found, types), found.model, found.certificate, frames, tolerance
+            _frames(trajectories, found, types), found.model, found.certificate, frames, tolerance, min_bond
         )
         facts |= {
             "frames": departures.frames,
             "frames_outside": departures.outside,
-            "frames_fused": departures.fused,
+            "frames_left_out": departures.left_out,
             "chosen": [describe(d, found.model, found.certificate) for d in departures.chosen],
             "domain": departures.domain,
         }
@@ -125,9 +129,9 @@ def _notes(found: Found, departures: Departures | None, warned: WarningLog | Non
             "dump.lammpstrj id type element x y z`, and give that file as well"
         )
         return notes
-    if departures.fused:
+    if departures.left_out:
         notes.append(
-            f"{departures.fused} frames were left out because the run had broken down there; {departures.first_fused}"
+            f"the run broke down, and {departures.left_out} frames from there on are left out; {departures.broke_down}"
         )
     if warned is not None and warned.functions and departures.chosen:
         first = min((w.by for w in warned.functions if w.by is not None), default=None)

@@ -15,6 +15,7 @@ from kmde_fw.hdnnp.model import Hdnnp
 from kmde_fw.inputs import overlaps
 from kmde_fw.md.trajectory import Frame
 from kmde_fw.records import Structure
+from kmde_fw.reference.domain import shortest_bond
 
 #: frames that wait for the choice, at most, and atoms in all of them
 POOL, POOL_ATOMS = 200, 200_000
@@ -40,32 +41,45 @@ class Departure:
 class Departures:
     """What a trajectory has.
 
-    frames: read; outside: with an atom outside; fused: frames left out because atoms lie on top of each other, and what
-    was said of the first; chosen: the few that differ, in the order of time; domain: see `DomainLog.report`.
+    frames: read; outside: with an atom outside; left_out: frames from where a run broke down to its end, which are not
+    looked at: they are of no use as a target; broke_down: where and why, for the first run; chosen: the few that
+    differ, in the order of time; domain: see `DomainLog.report`.
     """
 
     frames: int = 0
     outside: int = 0
-    fused: int = 0
-    first_fused: str = ""
+    left_out: int = 0
+    broke_down: str = ""
     chosen: list[Departure] = field(default_factory=list)
     domain: dict[str, Any] = field(default_factory=dict)
 
 
 def find_departures(
-    frames: Iterable[Frame], model: Hdnnp, certificate: Certificate | None, most: int, tolerance: float
+    frames: Iterable[Frame],
+    model: Hdnnp,
+    certificate: Certificate | None,
+    most: int,
+    tolerance: float = 1e-6,
+    min_bond: float = 0.0,
 ) -> Departures:
-    """Go through the frames once, in bounded room. most: frames to choose; tolerance: as in `find_outliers`."""
+    """Go through the frames once, in bounded room; a frame that is number 1 begins another run.
+
+    most: frames to choose; tolerance: as in `find_outliers`; min_bond: over the sum of covalent radii: with a shorter
+    one a run has broken down.
+    """
     ranges = ranges_of(model)
     found = Departures()
     log = domain_log(model, certificate, every=1)
     thinner = _Thinner(most)
+    broken = False
     for frame in frames:
         found.frames += 1
-        fused = next(overlaps(frame.structure), "")
-        if fused:
-            found.fused += 1
-            found.first_fused = found.first_fused or f"{frame.where}: {fused}"
+        if frame.number == 1 or not broken:
+            why = next(overlaps(frame.structure), "") or _short_bond(frame.structure, min_bond)
+            broken = bool(why)
+            found.broke_down = found.broke_down or (f"{frame.where}: {why}" if why else "")
+        if broken:
+            found.left_out += 1
             continue
         features = _features(model, frame.structure)
         outliers = find_outliers(ranges, [frame.structure.species], [features], tolerance)
@@ -136,6 +150,12 @@ def thermal_displacement(structures: Sequence[Structure]) -> float | None:
     moved = np.einsum("sai,sij->saj", steps, np.array([s.cell for s in structures]))
     moved -= moved.mean(axis=1, keepdims=True)
     return float(np.sqrt(moved.var(axis=0, ddof=1).mean()))
+
+
+def _short_bond(structure: Structure, least: float) -> str:
+    """What is too close, in words; empty if nothing is."""
+    short = shortest_bond(structure, least) if least > 0 else None
+    return "" if short is None else f"{short[1]}, {short[0]:.2f} of the sum of their covalent radii"
 
 
 def _features(model: Hdnnp, structure: Structure) -> np.ndarray:

