@@ -140,3 +140,10 @@ def test_questions_are_answered_by_indexes(run_small):
     assert result["documents"]["campaigns"] == 4
     size = result["bytes_of_a_candidate"]
     assert 5 < size["in_columns"] < 100 < size["as_document"] < 2000
+
+
+def test_md(run_small):
+    result = run_small("md", STEPS=30, CLOSURES=20, REPEAT=(1, 1, 1))
+    assert result["reached"] in (True, False)
+    assert result["sizes"][0]["engine"] == "ase"
+    assert all(row["steps"] == 30 and row["ms_per_step"] > 0 for row in result["sizes"])

@@ -282,6 +282,18 @@ class DomainLog:
             "motifs": sorted(motifs, key=lambda row: (-row["times"], row["channel"], row["low"])),
         }
 
+    def __str__(self) -> str:
+        """For people: how many atoms were outside, and the motifs that left most often."""
+        lines = [
+            f"{self.outside} of {self.atoms} atoms were outside in {self.steps_outside} of {self.steps} structures"
+            + ("" if self.first is None else f", first in number {self.first}")
+        ]
+        for row in self.report()["motifs"][:10]:
+            unit, digits = ("Å", 2) if row["kind"] == "distance" else ("°", 0)
+            where = f"{row['channel']} {row['low']:.{digits}f}–{row['high']:.{digits}f} {unit}"
+            lines.append(f"  {where}: {row['times']} times, first in number {row['first']}")
+        return "\n".join(lines)
+
 
 class _Outside:
     """What of one channel lies outside the covered ranges, counted in steps of `STEP`."""

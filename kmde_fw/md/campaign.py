@@ -81,13 +81,13 @@ def campaign_files(
     options |= {"name": name, "description": f"atoms outside of {origin.name} in {source}", "target": [TARGET]}
     if origin.train is not None:
         files[TRAIN] = "".join(
-            extxyz_frame(labelled, {"label": f'"{labelled.structure.name}"', "level_key": origin.level_key})
+            extxyz_frame(labelled, {"label": _quoted(labelled.structure.name), "level_key": origin.level_key})
             for labelled in origin.train
         )
         options["train"] = [TRAIN]
         options.pop("parents", None)
         if origin.parents:
-            files[PARENTS] = "".join(_plain_frame(s, {"label": f'"{s.name}"'}) for s in origin.parents)
+            files[PARENTS] = "".join(_plain_frame(s, {"label": _quoted(s.name)}) for s in origin.parents)
             options["parents"] = [PARENTS]
     else:
         assert origin.folder is not None
@@ -111,7 +111,7 @@ def target_text(chosen: Sequence[Departure], source: str) -> str:
     for departure in chosen:
         frame = departure.frame
         place = f"frame {frame.number}" if frame.step is None else f"step {frame.step}"
-        info = {"label": f'"{Path(source).stem} {place}"', "outside": str(len(departure.outliers))}
+        info = {"label": _quoted(f"{Path(source).stem} {place}"), "outside": str(len(departure.outliers))}
         text += _plain_frame(frame.structure, info)
     return text
 
@@ -124,6 +124,11 @@ def _plain_frame(structure: Structure, info: Mapping[str, str]) -> str:
     for species, position in zip(structure.species, structure.positions, strict=True):
         lines.append(" ".join([species, *(repr(float(x)) for x in position)]))
     return "\n".join(lines) + "\n"
+
+
+def _quoted(name: str) -> str:
+    """A value of a comment line."""
+    return '"' + name.replace('"', "'") + '"'
 
 
 def _options(origin: Origin, structures: Sequence[Structure], labels: int) -> dict[str, Any]:

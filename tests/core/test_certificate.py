@@ -80,6 +80,9 @@ def test_what_left_is_named_with_how_often_and_when_first(certificate):
         (2.25, 2.3, 2 * 24, 2, 4),
         (3.2, 3.25, 2 * 12, 2, 4),
     ]
+    said = str(log).splitlines()
+    assert said[0] == "4 of 28 atoms were outside in 4 of 7 structures, first in number 3"
+    assert "  Cu-Cu 3.90–3.95 Å: 96 times, first in number 4" in said
     assert all(m["channel"] == "Cu-Cu" and not m["none_in_train"] for m in distances)
 
 
