@@ -93,10 +93,10 @@ def from_md(
     facts |= {"output": None, "campaign": None, "submitted": False}
     if output is not None and departures is not None and departures.chosen:
         origin = _origin(found, campaign, launchpad, facts["notes"])
+        if submit and origin is None:
+            raise InputError(f"there is no campaign to submit, and nothing was written: {facts['notes'][-1]}")
         _write(facts, departures, origin, name, trajectories[0], labels, output)
         if submit:
-            if origin is None:
-                raise InputError(f"nothing was submitted: {output} has a target and no campaign; give --campaign")
             facts["submitted"] = _submit(output, launchpad)
     typer.echo(to_json(facts) if as_json else "\n".join(_lines(facts, found)))
 
@@ -157,14 +157,14 @@ def _origin(found: Found, campaign: Path | None, launchpad: Path | None, notes: 
         return origin_of_file(campaign)
     key = found.key or (found.certificate.model.get("id") if found.certificate else None)
     if key is None:
-        notes.append("only the target was written: nothing says which campaign the model is of; give --campaign FILE")
+        notes.append("only a target: nothing says which campaign the model is of; give --campaign FILE")
         return None
     try:
         return origin_of_model(key, hashlib.sha256(found.data).hexdigest(), launchpad)
     except StoreError as error:
         if found.key is not None:
             raise
-        notes.append(f"only the target was written: {error}; give --campaign FILE, or --launchpad of its database")
+        notes.append(f"only a target: {error}; give --campaign FILE, or --launchpad of its database")
         return None
 
 
@@ -177,8 +177,10 @@ def _write(
     labels: int,
     output: Path,
 ) -> None:
+    import yaml
+
     from kmde_fw.cli.tables import to_json
-    from kmde_fw.config import load_campaign, parse_campaign
+    from kmde_fw.config import parse_campaign
     from kmde_fw.files import write_folder
     from kmde_fw.md.campaign import CAMPAIGN, TARGET, campaign_files, target_text
 
@@ -186,16 +188,14 @@ def _write(
     facts["output"] = str(output)
     if origin is not None:
         facts["campaign"] = name or f"{origin.name}_md"[:64]
-        # a wrong name is said before anything is written
-        parse_campaign(origin.settings.model_dump(mode="json") | {"name": facts["campaign"]}, "--name")
         files = campaign_files(origin, departures.chosen, facts["campaign"], trajectory.name, labels, output)
+        # a wrong --name, say, before anything is written
+        parse_campaign(yaml.safe_load(files[CAMPAIGN]), "the new campaign")
     files[REPORT] = to_json(facts)
     try:
         write_folder(output, files)
     except OSError as error:
         raise InputError(f"cannot write into {output}: {error.strerror}; give another --output") from None
-    if origin is not None:
-        load_campaign(output / CAMPAIGN)
 
 
 def _submit(output: Path, launchpad: Path | None) -> bool:

@@ -198,7 +198,9 @@ class DomainLog:
         self._motifs: dict[str, _Outside] = {}
         if certificate is not None:
             for key, support in certificate.support.items():
-                self._motifs[key] = _Outside(key, support.ranges, certificate.cutoff)
+                # a distance is seen from both of its ends
+                seen = 2 if kind_of(key) == "distance" else 1
+                self._motifs[key] = _Outside(key, support.ranges, certificate.cutoff, seen)
         self.steps = self.searched = self.atoms = self.outside = self.worst = self.steps_outside = 0
         self.first: int | None = None
 
@@ -223,8 +225,7 @@ class DomainLog:
             everything = [(0, atom) for atom in range(len(species))]
             for samples in AroundAtoms([structure], everything, self.elements, self.certificate.cutoff):
                 for key, values in samples.values.items():
-                    # a distance is seen from both of its ends, which are both here
-                    self._motifs[key].add(step, np.sort(values)[::2] if kind_of(key) == "distance" else values)
+                    self._motifs[key].add(step, values)
 
     def _add_functions(
         self, step: int, species: np.ndarray, features: np.ndarray, outside: np.ndarray, trained: np.ndarray
@@ -298,8 +299,9 @@ class DomainLog:
 class _Outside:
     """What of one channel lies outside the covered ranges, counted in steps of `STEP`."""
 
-    def __init__(self, channel: str, ranges: Sequence[Sequence[float]], cutoff: float) -> None:
-        self.channel, self.kind = channel, kind_of(channel)
+    def __init__(self, channel: str, ranges: Sequence[Sequence[float]], cutoff: float, seen: int = 1) -> None:
+        """seen: how often each distance or angle is among the samples."""
+        self.channel, self.kind, self.seen = channel, kind_of(channel), seen
         # a value is inside if an odd number of ends lies at or below it
         self._ends = np.array(ranges, dtype=float).reshape(-1) + np.tile([-_ROUNDING, _ROUNDING], len(ranges))
         self._none = not len(ranges)
@@ -329,7 +331,7 @@ class _Outside:
                     "kind": self.kind,
                     "low": round(float(group[0] * STEP[self.kind]), 6),
                     "high": round(float((group[-1] + 1) * STEP[self.kind]), 6),
-                    "times": int(self._times[group].sum()),
+                    "times": int(self._times[group].sum()) // self.seen,
                     "structures": int(self._structures[group].max()),
                     "first": int(self._first[group].min()),
                     "none_in_train": self._none,

@@ -97,7 +97,11 @@ def test_submit_queues_it(kmde, run, finished_launchpad, launchpad_file, client,
     code, _, err = kmde(*words, "-o", tmp_path / "one")
     assert code == 1
     assert "give --campaign" in err
-    assert (tmp_path / "one" / "target.extxyz").exists()
+    assert not (tmp_path / "one").exists()
+    code, out, _ = kmde(*(w for w in words if w != "--submit"), "-o", tmp_path / "one")
+    assert code == 0
+    assert "only a target" in out
+    assert {f.name for f in (tmp_path / "one").iterdir()} == {"target.extxyz", "from_md.json"}
     words += ("--campaign", CU_AU / "campaign.yaml", "--name", "hot", "-o", tmp_path / "two")
     code, out, err = kmde(*words)
     assert code == 0, err
