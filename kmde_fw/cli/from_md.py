@@ -209,6 +209,7 @@ def _submit(output: Path, launchpad: Path | None) -> bool:
 
 
 def _lines(facts: dict[str, Any], found: Found) -> Iterator[str]:
+    from kmde_fw.core.certificate import foremost
     from kmde_fw.report.words import cure, domain_lines, exceeded_words, motif_words
 
     if "frames" in facts:
@@ -223,7 +224,7 @@ def _lines(facts: dict[str, Any], found: Found) -> Iterator[str]:
                 what = exceeded_words(atom["exceeds"][0], atom["element"]) if atom["exceeds"] else atom["reason"]
                 yield f"    {atom['element']} atom {atom['atom']}: {what}"
             if row["motifs"]:
-                named = "; ".join(f"{motif_words(m)} ({m['times']})" for m in row["motifs"][:4])
+                named = "; ".join(f"{motif_words(m)} ({m['times']})" for m in foremost(row["motifs"], 2))
                 yield f"    around them, not in the train set: {named}"
     if "log" in facts:
         log = facts["log"]

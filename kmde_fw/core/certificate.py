@@ -173,6 +173,11 @@ def motifs_outside(certificate: Certificate, structure: Structure, atoms: Sequen
     return [{key: row[key] for key in keep} for row in sorted(rows, key=lambda row: (-row["times"], row["channel"]))]
 
 
+def foremost(motifs: Sequence[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """The first so many distances, then the first so many angles: of these there are always more."""
+    return [row for kind in ("distance", "angle") for row in [m for m in motifs if m["kind"] == kind][:most]]
+
+
 class DomainLog:
     """Holds the structures of a run, one after another, against the domain of a model.
 
@@ -289,9 +294,9 @@ class DomainLog:
             f"{self.outside} of {self.atoms} atoms were outside in {self.steps_outside} of {self.steps} structures"
             + ("" if self.first is None else f", first in number {self.first}")
         ]
-        for row in self.report()["motifs"][:10]:
-            unit, digits = ("Å", 2) if row["kind"] == "distance" else ("°", 0)
-            where = f"{row['channel']} {row['low']:.{digits}f}–{row['high']:.{digits}f} {unit}"
+        for row in foremost(self.report()["motifs"], 5):
+            unit, digits = (" Å", 2) if row["kind"] == "distance" else ("°", 0)
+            where = f"{row['channel']} {row['low']:.{digits}f}–{row['high']:.{digits}f}{unit}"
             lines.append(f"  {where}: {row['times']} times, first in number {row['first']}")
         return "\n".join(lines)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kmde_fw.core.certificate import foremost
 from kmde_fw.core.prototypes import substitution_words
 from kmde_fw.store.queries import SHOWN
 
@@ -176,13 +177,14 @@ def domain_lines(report: Mapping[str, Any], with_motifs: bool, shown: int = 8) -
     if not report["motifs"]:
         return [*lines, f"motifs: none is new in the {report['searched_for_motifs']} structures searched"]
     lines.append(f"motifs that the train set has not, in the {report['searched_for_motifs']} structures searched:")
-    for motif in report["motifs"][:shown]:
+    named = foremost(report["motifs"], shown // 2)
+    for motif in named:
         none = ", none at all in the train set" if motif["none_in_train"] else ""
         lines.append(
             f"  {motif_words(motif)}: {motif['times']} times, first in step {motif['first']}, in "
             f"{motif['structures']} structures or more{none}"
         )
-    return lines + _rest(report["motifs"], shown, "ranges")
+    return lines + _rest(report["motifs"], len(named), "ranges")
 
 
 def _rest(rows: Any, shown: int, what: str) -> list[str]:

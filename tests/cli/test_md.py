@@ -70,8 +70,11 @@ def test_what_left_becomes_a_campaign_like_the_models_own(kmde, run, finished: S
     own = finished.campaign("demo")
     model = finished.get("models", finished.cycles("demo")[-1]["models"][0])
     assert prepared.settings.name == facts["campaign"] == "demo_md"
-    ids = {Store.label_id(d.structure.id, d.level_key) for d in prepared.train}
-    assert ids == set(model["train_labels"])
+    known = {d.structure.id: d for d in finished.get_labelled(model["train_labels"])}
+    assert {d.structure.id for d in prepared.train} == set(known)
+    for labelled in prepared.train:
+        assert labelled.energy == known[labelled.structure.id].energy
+        assert (labelled.forces == known[labelled.structure.id].forces).all()
     assert prepared.level_key == own["level_key"]
     assert prepared.settings.stop.max_surrogates == 2
     assert prepared.settings.network.hidden == (8,)
