@@ -84,6 +84,9 @@ def main() -> None:
     result = {
         "row": f"one step of MD, {rows[0]['atoms']} atoms, ASE and all checks included",
         "ours_seconds": rows[0]["ms_per_step"] / 1000,
+        # no peer, the same forces in another engine
+        "peers": {f"the same in {row['engine']}": row["ms_per_step"] / 1000 for row in rows[1:]},
+        "ratios": {f"the same in {row['engine']}": row["ms_per_step"] / rows[0]["ms_per_step"] for row in rows[1:]},
         "goal": f"drift of the energy below {GOAL} meV per atom and ps",
         "reached": all(abs(row["drift_mev_per_atom_ps"]) < GOAL for row in rows),
         "sizes": rows,
