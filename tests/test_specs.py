@@ -85,3 +85,13 @@ def test_the_campaign_with_real_dft_has_one_level_of_theory():
     )
     assert recipe.reference == campaign.reference
     assert campaign.design.max_atoms <= 8
+
+
+def test_the_circle_of_md_has_one_level_of_theory():
+    from kmde_fw.config import load_campaign
+    from kmde_fw.reference.datasets import load_recipe
+
+    recipe = load_recipe(SPECS / "md_circle" / "recipe.yaml")
+    campaign = load_campaign(SPECS / "md_circle" / "md_circle.yaml")
+    assert recipe.reference.arguments == campaign.reference.arguments
+    assert recipe.reference.domain.min_bond == campaign.reference.domain.min_bond
