@@ -96,7 +96,7 @@ class Hdnnp:
             species=structure.species_index(self.elements),
         )
 
-    @cached_property
+    @property
     def trained(self) -> np.ndarray:
         """Of which elements the model has training data, (n_elements,) bool."""
         return np.isfinite(self.minimum).all(axis=1)
