@@ -53,9 +53,9 @@ class Row:
 class Bench:
     """A place, an undisturbed run to compare with, and the rows so far."""
 
-    def __init__(self, where: Place, say: Callable[[str], None] = print) -> None:
-        self.where, self.say = where, say
-        self.rows: list[Row] = []
+    def __init__(self, where: Place, rows: list[Row] | None = None) -> None:
+        self.where = where
+        self.rows: list[Row] = [] if rows is None else rows
         where.fresh("calm")
         if not where.worker().ended_well():
             raise SystemExit(f"the undisturbed campaign failed: see {where.logs}")
@@ -79,7 +79,8 @@ class Bench:
         row.seconds = round(time.monotonic() - begin, 1)
         self.rows.append(row)
         bad = "" if finished and not (gone or doubled or other) else "  <-- " + notes
-        self.say(f"{kind} {seed}: {len(faults)} faults, finished {'by itself' if not again else finished}{bad}")
+        how = "by itself" if not again else finished
+        print(f"{kind} {seed}: {len(faults)} faults, finished {how}, {row.seconds} s{bad}", flush=True)
 
     def _is_finished(self) -> bool:
         with pymongo.MongoClient(self.where.uri) as client:
@@ -326,11 +327,25 @@ def main() -> None:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    begin, rows, left_out = time.monotonic(), [], []
+    begin = time.monotonic()
+    rows: list[Row] = []
+    left_out: list[str] = []
+    try:
+        everything(options, rows, left_out)
+    finally:
+        # what was interrupted is worth knowing, too
+        if rows:
+            write(rows, left_out, options, time.monotonic() - begin)
+    if any(not row.finished or row.lost or row.doubled or row.other for row in rows):
+        sys.exit("not everything was survived")
+
+
+def everything(options: argparse.Namespace, rows: list[Row], left_out: list[str]) -> None:
+    """All campaigns of all kinds that are asked for; rows and left_out grow meanwhile."""
     with tempfile.TemporaryDirectory(prefix="kmde-faults-") as name:
         folder = Path(name)
         with place(folder / "place", free_port()) as where:
-            bench = Bench(where)
+            bench = Bench(where, rows)
             for kind in options.only:
                 function, number = KINDS[kind]
                 if kind == "disk":
@@ -341,25 +356,20 @@ def main() -> None:
                 for seed in range(options.seed, options.seed + number):
                     function(bench, seed)
                 seed = options.seed
-                while kind == "kill" and sum(row.faults for row in bench.rows) < options.kills:
+                while kind == "kill" and sum(row.faults for row in rows) < options.kills:
                     function(bench, seed)
                     seed += 1
-            rows += bench.rows
         if "disk" in options.only and os.getuid() == 0:
             with (
                 small_disk(folder / "runs", "2m") as runs,
                 small_disk(folder / "db", "256m") as data,
                 place(folder / "place2", free_port(), data / "db", runs / "runs") as where,
             ):
-                bench = Bench(where)
+                bench = Bench(where, rows)
                 for seed in range(options.seed, options.seed + KINDS["disk"][1]):
                     disk_full(bench, seed)
-                rows += bench.rows
         elif "disk" in options.only:
             left_out.append("disk: a small file system can be mounted by root only")
-    write(rows, left_out, options, time.monotonic() - begin)
-    if any(not row.finished or row.lost or row.doubled or row.other for row in rows):
-        sys.exit("not everything was survived")
 
 
 EXPLANATION = """A campaign (Cu-Au, two cycles of two picks, labels by EMT) is finished by itself, or after one

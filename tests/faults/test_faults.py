@@ -17,7 +17,7 @@ from harness import Kill, place
 def bench(tmp_path_factory, free_port):
     """A server, and the undisturbed campaign to compare with."""
     with place(tmp_path_factory.mktemp("faults"), free_port()) as where:
-        yield run.Bench(where, say=lambda line: None)
+        yield run.Bench(where)
 
 
 def test_killed_in_several_steps_and_together_with_the_database(bench):
