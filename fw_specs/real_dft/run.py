@@ -37,6 +37,8 @@ def kmde(*words: object) -> str:
 
 def campaign(work: Path, launchpad: Path) -> dict[str, Any]:
     """Data, campaign, and what came of it."""
+    from kmde_fw.config import load_campaign
+
     started = time.monotonic()
     data = work / "data"
     subprocess.run([sys.executable, "-m", "kmde_fw", "make-data", HERE / "recipe.yaml", "-o", data], check=True)
@@ -44,9 +46,11 @@ def campaign(work: Path, launchpad: Path) -> dict[str, Any]:
     kmde("db", "start", "-l", launchpad)
     kmde("run", data / "real_dft.yaml", "-l", launchpad, "--workers", 1, "--directory", work / "runs")
     facts = json.loads(kmde("status", "real_dft", "-l", launchpad, "--json"))
+    strategy = load_campaign(data / "real_dft.yaml").design.strategy
     keys = ("cycle", "n_surrogates", "surrogates", "n_outliers", "gap", "energy_rmse", "energy_bias", "energy_scatter")
     rows = [{key: row[key] for key in (*keys, "force_rmse", "seconds")} for row in facts["cycles"]]
     return {
+        "strategy": strategy,
         "cycles": rows,
         "stopped": facts["reason"],
         "level": facts["level"],
@@ -94,7 +98,8 @@ def page(outcome: dict[str, Any]) -> str:
         "",
         "`make real-dft` (GPAW, PBE, plane waves 300 eV, 2 k-points per Å⁻¹; `fw_specs/real_dft/`), "
         f"{found['minutes']:.0f} minutes on one core of {outcome['machine']}. Every number below is against DFT: train "
-        "set Al (fcc) and Al3Pt (L1_2), 4 atoms each; target AlPt (B2), scaled and displaced; three models per cycle.",
+        "set Al (fcc) and Al3Pt (L1_2), 4 atoms each; target AlPt (B2), scaled and displaced; three models per cycle; "
+        f"`strategy: {found['strategy']}`.",
         "",
         "| cycle | N | surrogate | outliers | energy RMSE, meV/atom | bias | scatter | force RMSE, eV/Å |",
         "|---|---|---|---|---|---|---|---|",
