@@ -212,7 +212,7 @@ def _support(facts: Certificate) -> str:
     rows = []
     for key, support in facts.support.items():
         kind = "distance" if key.count("-") == 1 else "angle"
-        end, unit, digits = (facts.cutoff, "Å", 2) if kind == "distance" else (180.0, "°", 0)
+        end, unit, digits = (facts.cutoff, " Å", 2) if kind == "distance" else (180.0, "°", 0)
         words = ", ".join(f"{low:.{digits}f}–{high:.{digits}f}" for low, high in support.ranges)
         strip = "".join(
             f'<rect class="f1" x="{100 * low / end:.2f}" y="0" width="{100 * (high - low) / end:.2f}" height="6"/>'
@@ -222,7 +222,7 @@ def _support(facts: Certificate) -> str:
             f'<svg viewBox="0 0 100 6" preserveAspectRatio="none" width="180" height="11" role="img" '
             f'aria-label="{escape(key)}"><rect x="0" y="0" width="100" height="6" fill="var(--line)"/>{strip}</svg>'
         )
-        rows.append([escape(key), support.samples, drawn, f"{words} {unit}" if words else "none"])
+        rows.append([escape(key), support.samples, drawn, f"{words}{unit}" if words else "none"])
     note = (
         f"<p class='note'>Covered is what lies within {facts.reach['distance']:g} Å or {facts.reach['angle']:g}° of a "
         f"distance or an angle of the train set, up to the cutoff of {facts.cutoff:g} Å; of an angle the vertex stands "
