@@ -31,7 +31,17 @@ CU_AU = Path(__file__).parent.parent.parent / "fw_specs" / "cu_au"
 STEPS = ("Generate", "Select", "Label", "Train", "Analyse", "Evaluate", "Advance", "Finish")
 NAME = "small"
 #: fields that tell when, where and how long, and differ from run to run
-PASSING = {"created", "host", "seconds", "generate_seconds", "run_directory", "gridfs_id", "state_since", "taken_over"}
+PASSING = {
+    "created",
+    "host",
+    "versions",
+    "seconds",
+    "generate_seconds",
+    "run_directory",
+    "gridfs_id",
+    "state_since",
+    "taken_over",
+}
 #: documents that change while a campaign runs, or that only its run needs
 FLEETING = {"campaigns", "claims", "progress"}
 #: a campaign takes five seconds, and minutes on a machine that is busy with other things
