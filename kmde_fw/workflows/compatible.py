@@ -8,6 +8,8 @@ from typing import Any
 from fireworks import LaunchPad
 
 from kmde_fw import __version__
+from kmde_fw.config import parse_campaign
+from kmde_fw.errors import ConfigError
 from kmde_fw.store import Store
 from kmde_fw.versions import numbers
 
@@ -34,14 +36,25 @@ def mismatches(launchpad: LaunchPad, query: dict[str, Any]) -> list[str]:
         if not _can_import(name)
     ]
     names = sorted({document["spec"]["kmde"]["campaign"] for document in found})
-    for campaign in Store(launchpad.db).find("campaigns", {"_id": {"$in": names}}, fields=("versions", "code_version")):
+    for campaign in Store(launchpad.db).find("campaigns", {"_id": {"$in": names}}, fields=("config", "code_version")):
         theirs = campaign["code_version"]
         if numbers(theirs) > numbers(__version__):
             sentences.append(
                 f"campaign {campaign['_id']} was submitted by kmde_fw {theirs}, this is the older {__version__}: "
                 "update it here before it takes a step of it"
             )
+        elif unknown := _unknown_settings(campaign):
+            sentences.append(f"{unknown}: it was submitted by a kmde_fw that knows more than this one: update it here")
     return sentences
+
+
+def _unknown_settings(campaign: dict[str, Any]) -> str:
+    """What this kmde_fw does not understand of a campaign; two of one number may differ in that."""
+    try:
+        parse_campaign(campaign.get("config") or {}, source=f"campaign {campaign['_id']}")
+    except ConfigError as error:
+        return str(error).splitlines()[0]
+    return ""
 
 
 def _can_import(name: str) -> bool:

@@ -93,7 +93,14 @@ def test_a_newer_campaign_is_named_before_anything_is_fizzled(pad, doctor):
     (finding,) = found["version"]
     assert "campaign cu_au was submitted by kmde_fw 99.0.0, this is the older" in finding["text"]
     assert finding["mend"] == "pip install --upgrade kmde_fw"
-    pad.db["campaigns"].update_one({"_id": "cu_au"}, {"$set": {"code_version": "0.0.1"}})
+    # of the same number, and yet another
+    changes = {"code_version": "0.0.1", "config.design.dreams": 3}
+    pad.db["campaigns"].update_one({"_id": "cu_au"}, {"$set": changes})
+    code, found = doctor()
+    assert code == 1
+    assert "unknown key 'design.dreams'" in found["version"][0]["text"]
+    assert "it was submitted by a kmde_fw that knows more than this one" in found["version"][0]["text"]
+    pad.db["campaigns"].update_one({"_id": "cu_au"}, {"$unset": {"config.design.dreams": 1}})
     code, found = doctor()
     assert (code, found["version"][0]["state"]) == (0, "note")
 
