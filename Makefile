@@ -35,7 +35,7 @@ faults: .venv/test-installed
 fuzz: .venv/test-installed
 	cd tests/fuzz && ../../$(BIN)/python fuzz.py
 
-## bench: install the peers, run all benchmarks (under ten minutes, one thread), write benchmarks/RESULTS.md
+## bench: install the peers, run the benchmarks against them (under ten minutes, one thread), write benchmarks/RESULTS.md
 bench: .venv/bench-installed
 	$(BIN)/python benchmarks/run.py
 

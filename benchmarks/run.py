@@ -1,4 +1,4 @@
-"""Run every benchmark of this folder and write RESULTS.md: one table, and the machine that it is from.
+"""Run the benchmarks of this folder and write RESULTS.md: one table, and the machine that it is from.
 
 A benchmark whose peer is not installed, or that fails, is a row that says so, and the others still run.
 """
@@ -21,6 +21,8 @@ FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "RESULTS.md"
 #: seconds that one script may take
 LIMIT = 400
+#: of what a database holds and FireWorks can take, minutes each: run by name
+APART = ("questions.py", "wide_steps.py")
 #: one thread, also in the libraries below
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")}
 #: what the table has columns for; everything else is a detail
@@ -43,8 +45,8 @@ def main() -> int:
 
 
 def scripts() -> list[Path]:
-    """The benchmarks: all scripts here that can be run, but for this one."""
-    files = sorted(FOLDER.glob("*.py"))
+    """The benchmarks: all scripts here that can be run, but for this one and those APART."""
+    files = sorted(f for f in FOLDER.glob("*.py") if f.name not in APART)
     return [f for f in files if f != Path(__file__).resolve() and '__name__ == "__main__"' in f.read_text("utf-8")]
 
 
