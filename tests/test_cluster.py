@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -148,3 +149,21 @@ def test_fireworks_programs_get_it_as_well(tmp_path):
     assert "PING_TYME_SECS" in config.stderr
     ended = kmde("fw", "lapd")
     assert "did you mean 'lpad'" in str(ended.exception)
+
+
+def test_fireworks_programs_find_the_launchpad_file_as_kmde_does(finished_launchpad, tmp_path, monkeypatch):
+    monkeypatch.delenv("KMDE_MONGO_URI", raising=False)
+    words = [sys.executable, "-m", "kmde_fw", "fw", "lpad", "get_fws", "-d", "count"]
+    (tmp_path / "launchpad.yaml").write_text(finished_launchpad.read_text())
+    below = tmp_path / "below"
+    below.mkdir()
+    ended = subprocess.run(words, capture_output=True, text=True, cwd=below)
+    assert int(ended.stdout) > 0, ended.stderr
+    monkeypatch.setenv("KMDE_MONGO_URI", "mongodb://127.0.0.1:1/x")
+    assert "takes a launchpad file: give one with -l" in str(kmde("fw", "lpad", "get_fws").exception)
+    monkeypatch.delenv("KMDE_MONGO_URI")
+    (tmp_path / "launchpad.yaml").unlink()
+    ended = subprocess.run(words, capture_output=True, text=True, cwd=below, env={**os.environ, "HOME": str(tmp_path)})
+    assert ended.returncode == 1
+    assert "no launchpad.yaml in" in ended.stderr
+    assert "Traceback" not in ended.stderr

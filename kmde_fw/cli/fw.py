@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from kmde_fw.config import did_you_mean
-from kmde_fw.errors import ConfigError
+from kmde_fw.errors import ConfigError, StoreError
 
 #: program -> its function
 PROGRAMS = {
@@ -19,6 +19,11 @@ PROGRAMS = {
     "qlaunch": ("fireworks.scripts.qlaunch_run", "qlaunch"),
     "rlaunch": ("fireworks.scripts.rlaunch_run", "rlaunch"),
 }
+
+#: arguments that say where the database is
+LAUNCHPAD_WORDS = ("-l", "--launchpad_file", "--config_dir")
+#: what lpad does without one
+WITHOUT_DATABASE = ("init", "version")
 
 
 def fw(
@@ -28,11 +33,13 @@ def fw(
     """Run lpad, qlaunch or rlaunch as they are, with a launchpad file whose password is kept elsewhere.
 
     FireWorks reads a password from the launchpad file alone; here `password_file` and KMDE_MONGO_PASSWORD count, too,
-    and a FW_config.yaml beside the launchpad file is used where FW_CONFIG_FILE names no other.
+    and a FW_config.yaml beside the launchpad file is used where FW_CONFIG_FILE names no other. Without -l FILE it is
+    launchpad.yaml here or in a folder above, as for every command of kmde.
     """
     if program not in PROGRAMS:
         raise ConfigError(f"no program {program!r}{did_you_mean(program, PROGRAMS)}; known: {', '.join(PROGRAMS)}")
-    _use_config_beside(context.args)
+    arguments = _with_launchpad(program, context.args)
+    _use_config_beside(arguments)
     from fireworks import LaunchPad
 
     from kmde_fw.firetasks import counters
@@ -52,8 +59,24 @@ def fw(
 
     LaunchPad.from_file = classmethod(from_file)
     module, function = PROGRAMS[program]
-    sys.argv = [program, *context.args]
+    sys.argv = [program, *arguments]
     raise typer.Exit(getattr(import_module(module), function)())
+
+
+def _with_launchpad(program: str, arguments: list[str]) -> list[str]:
+    """The arguments, with -l and the file that kmde finds where they name none and need one."""
+    from kmde_fw.store.connect import ENVIRONMENT_VARIABLE, find_launchpad
+
+    if any(word in ("-h", "--help") or word.split("=")[0] in LAUNCHPAD_WORDS for word in arguments):
+        return arguments
+    # of lpad's own commands, some have another -c
+    if "-c" in (arguments[:1] if program == "lpad" else arguments):
+        return arguments
+    if not arguments or (program == "lpad" and arguments[0] in WITHOUT_DATABASE):
+        return arguments
+    if os.environ.get(ENVIRONMENT_VARIABLE):
+        raise StoreError(f"{program} cannot read {ENVIRONMENT_VARIABLE}, it takes a launchpad file: give one with -l")
+    return ["-l", str(find_launchpad()), *arguments]
 
 
 def _use_config_beside(arguments: list[str]) -> None:

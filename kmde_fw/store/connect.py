@@ -106,11 +106,7 @@ def read_launchpad(path: Path | None = None) -> Connection:
     if path is None and os.environ.get(ENVIRONMENT_VARIABLE):
         settings = {"host": os.environ[ENVIRONMENT_VARIABLE], "uri_mode": True}
         return _connection(settings, f"the environment variable {ENVIRONMENT_VARIABLE}", Path.cwd())
-    path = path or _find_upwards("launchpad.yaml") or _fireworks_launchpad()
-    if path is None:
-        raise StoreError(
-            f"no launchpad.yaml in {Path.cwd()} or any folder above it: give one with -l, or set {ENVIRONMENT_VARIABLE}"
-        )
+    path = path or find_launchpad()
     settings = read_yaml(path)
     for key in settings:
         if key not in _KEYS:
@@ -118,6 +114,19 @@ def read_launchpad(path: Path | None = None) -> Connection:
     if not settings.get("host") and settings.get("uri_mode"):
         raise StoreError(f"{path}: `host` is missing; with `uri_mode: true` it is the server's mongodb:// URI")
     return _connection(with_password(settings, path), str(path), path.resolve().parent)
+
+
+def find_launchpad() -> Path:
+    """The nearest launchpad.yaml, in this folder or one above it, else what FireWorks itself would take.
+
+    Raises StoreError if there is none.
+    """
+    path = _find_upwards("launchpad.yaml") or _fireworks_launchpad()
+    if path is None:
+        raise StoreError(
+            f"no launchpad.yaml in {Path.cwd()} or any folder above it: give one with -l, or set {ENVIRONMENT_VARIABLE}"
+        )
+    return path
 
 
 def with_password(settings: dict[str, Any], path: Path) -> dict[str, Any]:
