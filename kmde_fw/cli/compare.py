@@ -101,7 +101,7 @@ def _run(
 def _work_off(
     pad: LaunchPad, store: Store, comparison: Comparison, launchpad: Path | None, workers: int, console: Console
 ) -> str:
-    from kmde_fw.cli.run import interrupted, make_folder, start_worker, stop_workers
+    from kmde_fw.cli.run import interrupted, let_end, make_folder, start_worker, stop_workers
     from kmde_fw.comparison import worker_order
     from kmde_fw.workflows.rockets import fizzled, recover
 
@@ -114,6 +114,7 @@ def _work_off(
     processes = [start_worker(worker_order(comparison.runs, k, workers), launchpad, folder, k) for k in range(workers)]
     try:
         _watch(store, comparison, processes, console)
+        let_end(processes)
     finally:
         stop_workers(processes)
     lines = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 #: seconds between two looks at the database, and between two lines about a long step in a batch log
 LOOK, REMIND = 0.5, 20.0
+#: seconds that workers get to end by themselves when the campaign is finished
+LAST_WORDS = 20.0
 #: refused labels shown at the end, the latest ones; all are in the documents
 MAX_REFUSALS = 5
 
@@ -57,11 +60,25 @@ def run(
                 compile_loops(prepared)
         new = submit(pad, prepared)
         if store.campaign(name)["state"] == "finished":
+            _complete(pad, name, folder, console)
             console.print(f"campaign {name} is finished: nothing is left to do (another `name:` starts another)")
         else:
             console.print(f"campaign {name}: {'submitted' if new else 'continues'}, {workers} workers")
             _work_off(pad, store, name, launchpad, workers, folder, fworker, console)
         _show_end(store, name, launchpad, console)
+
+
+def _complete(pad: LaunchPad, name: str, folder: Path, console: Console) -> None:
+    """Launch again a Finish that was interrupted after it had said that the campaign is finished."""
+    from fireworks.core.rocket_launcher import rapidfire
+
+    from kmde_fw.workflows.rockets import recover, worker_for
+
+    again = recover(pad, name)
+    for firework in again:
+        console.print(f"  again: {firework}")
+    if again:
+        rapidfire(pad, worker_for(name), m_dir=str(folder), max_loops=1, sleep_time=LOOK)
 
 
 def make_folder(folder: Path) -> Path:
@@ -95,6 +112,7 @@ def _work_off(
     processes = [start_worker([name], launchpad, folder, k, fworker) for k in range(workers)]
     try:
         _watch(store, name, processes, console)
+        let_end(processes)
     finally:
         stop_workers(processes)
     if store.campaign(name)["state"] != "finished":
@@ -138,6 +156,14 @@ def start_worker(
 def interrupted(number: int, frame: object) -> None:
     """A signal as the exit code that shells give it."""
     raise SystemExit(128 + number)
+
+
+def let_end(processes: list[subprocess.Popen[bytes]]) -> None:
+    """Wait for workers that have nothing left to do: a campaign is finished before FireWorks has written that it is."""
+    until = time.monotonic() + LAST_WORDS
+    for process in processes:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=max(0.0, until - time.monotonic()))
 
 
 def stop_workers(processes: list[subprocess.Popen[bytes]]) -> None:

@@ -26,6 +26,7 @@ def campaigns_2(document: Document) -> Document:
     """Options that did not exist have the values that mean what the older code did."""
     config = document["config"]
     new: dict[str, Document] = {
+        "descriptor": {"cutoff_function": "cosine"},
         "training": {"device": "cpu", "force_weight_near": None},
         "design": {"keep_columns": True, "derive_parents": False},
         "vicinity": {"displacement": 0.05, "strain": 0.02},

@@ -35,7 +35,7 @@ def test_a_model_is_named_by_campaign_cycle_number_id_or_file(
         (["demo", "--number", "9"], "numbered from 1"),
         (["demo/1", "--number", "1"], "go with one"),
         (["nothing.safetensors"], "cannot read the model file"),
-        (["nothing"], "not the beginning of an id"),
+        (["nothing"], "nor the beginning of an id"),
     ],
 )
 def test_what_is_no_model_is_a_sentence_and_writes_nothing(kmde, finished_launchpad, tmp_path, words, said):
