@@ -287,11 +287,17 @@ def test_kmde_run_gives_the_same_picks_and_continues_or_says_finished(by_hand, l
     assert "look next" in first.stdout
     assert picks(store) == picks(by_hand[1])
     assert len(picks(store)) == 2
-    n_fireworks = store.database["fireworks"].count_documents({})
+    fireworks = store.database["fireworks"]
+    assert fireworks.distinct("state") == ["COMPLETED"], "workers end by themselves, after their last firework"
+    n_fireworks = fireworks.count_documents({})
+    # as a signal leaves it that comes between the campaign's last word and FireWorks'
+    last = fireworks.find_one({"name": "cu_au 000 Finish"})["fw_id"]
+    fireworks.update_one({"fw_id": last}, {"$set": {"state": "FIZZLED"}})
     again = call(*words, cwd=tmp_path)
     assert again.returncode == 0
     assert "is finished" in again.stdout
-    assert store.database["fireworks"].count_documents({}) == n_fireworks
+    assert fireworks.count_documents({}) == n_fireworks
+    assert fireworks.distinct("state") == ["COMPLETED"]
 
     # the same labels are there: another campaign on them computes nothing anew
     labels = store.count("labels")
