@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -140,18 +141,24 @@ def same(options: argparse.Namespace) -> tuple[Outcome, bool]:
             for a, v in zip(cycle_rows(ase, name), cycle_rows(vasp, name), strict=False)
         ]
         ends = [store.campaign(name) for store in (ase, vasp)]
-    fine = (
-        [end["state"] for end in ends] == ["finished", "finished"]
-        and ends[0]["reason"] == ends[1]["reason"]
-        and len(first) == len(second) == by_vasp["stop"]["max_surrogates"]
-        and all(r["same_structure"] for r in rows)
-        # the potential calculates in single precision: in POSCAR's order of atoms its last digit may be another
-        and all(r["energy_difference"] <= PRINTED + np.spacing(np.float32(abs(r["energy"]))) for r in rows)
-        and all(r["force_difference"] <= SINGLE and r["stress_difference"] <= SINGLE for r in rows)
-        and all(c["outliers"][0] == c["outliers"][1] for c in cycles)
-    )
     minutes = (time.monotonic() - started) / 60
-    return {"minutes": minutes, "ended": [end["reason"] for end in ends], "picks": rows, "cycles": cycles}, fine
+    outcome = {"minutes": minutes, "ended": [end["reason"] for end in ends], "picks": rows, "cycles": cycles}
+    finished = [end["state"] for end in ends] == ["finished", "finished"]
+    return outcome, finished and len(first) == len(second) and judge_same(outcome)
+
+
+def judge_same(outcome: Outcome) -> bool:
+    """Whether both campaigns chose and learned the same, and ended for the same reason, whatever its numbers."""
+    first, second = (re.sub(r"[-+.\de]*\d", "#", reason) for reason in outcome["ended"])
+    return (
+        first == second
+        and bool(outcome["picks"])
+        and all(r["same_structure"] for r in outcome["picks"])
+        # the potential calculates in single precision: in POSCAR's order of atoms its last digit may be another
+        and all(r["energy_difference"] <= PRINTED + np.spacing(np.float32(abs(r["energy"]))) for r in outcome["picks"])
+        and all(r["force_difference"] <= SINGLE and r["stress_difference"] <= SINGLE for r in outcome["picks"])
+        and all(c["outliers"][0] == c["outliers"][1] for c in outcome["cycles"])
+    )
 
 
 def _largest(first: Any, second: Any) -> float:
