@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -33,6 +34,8 @@ from kmde_fw.workflows.rockets import fizzled, halfway, tidy
 RECENT = 24 * 3600.0
 #: launches that are looked at for that, and READY fireworks that are named one by one
 LAUNCHES, NAMED = 500, 5
+#: a worker of `kmde run` may have nothing RUNNING for so long, from one step to the next
+BETWEEN = 10.0
 #: how long a firework may be READY before that is worth a line
 WAITS = 3600.0
 
@@ -153,15 +156,19 @@ def _reindex(patient: Patient) -> str:
 def _categories(patient: Patient) -> Iterator[Finding]:
     """For every category of steps to come there is a worker."""
     query = {**patient.query, "state": {"$in": list(TO_COME)}}
-    wanted: dict[str, int] = {}
-    for document in patient.launchpad.fireworks.find(query, {"spec._category": 1}):
-        category = document["spec"].get("_category", "")
-        wanted[category] = wanted.get(category, 0) + 1
+    wanted: dict[str, Counter[str]] = {}
+    for document in patient.launchpad.fireworks.find(query, {"spec._category": 1, "spec.kmde.campaign": 1}):
+        spec = document["spec"]
+        wanted.setdefault(spec.get("_category", ""), Counter())[spec["kmde"]["campaign"]] += 1
     workers = _workers(patient)
-    for category, number in sorted(wanted.items()):
-        serving = sorted({name for name, worker in workers.items() if _takes(worker.category, category)})
-        if serving:
-            yield _found("ok", f"{category}: {', '.join(serving[:NAMED])}")
+    for category, steps in sorted(wanted.items()):
+        serving = {
+            campaign: {name for name, worker in workers.items() if _serves(worker, category, campaign)}
+            for campaign in steps
+        }
+        number = sum(steps[campaign] for campaign, names in serving.items() if not names)
+        if not number:
+            yield _found("ok", f"{category}: {', '.join(sorted(set().union(*serving.values()))[:NAMED])}")
         else:
             yield _found(
                 "problem",
@@ -368,18 +375,26 @@ def _is_running(patient: Patient, name: str) -> bool:
 
 
 def _workers(patient: Patient) -> dict[str, FWorker]:
-    """Known workers by name: of files here, and of launches of the last day."""
+    """Known workers by name: of files here, of launches of the last day, and those of `kmde run` that are at work."""
     found = dict(patient.workers)
-    recent = patient.launchpad.launches.find({}, {"fworker": 1, "state_history": 1}).sort("launch_id", -1)
+    fields = {"fworker": 1, "state": 1, "state_history": 1}
+    recent = patient.launchpad.launches.find({}, fields).sort("launch_id", -1)
     for launch in recent.limit(LAUNCHES):
         fworker = launch.get("fworker")
         if not fworker or age(last_heard(launch)) > RECENT:
             continue
         key = fworker["name"]
-        if key.split()[:1] == ["kmde"] and len(key.split()) == 3:
-            continue  # of `kmde run`, which ends with it
+        of_run = key.split()[:1] == ["kmde"] and len(key.split()) == 3
+        if of_run and launch["state"] != "RUNNING" and age(last_heard(launch)) > BETWEEN:
+            continue  # it ended with its `kmde run`
         found.setdefault(key, FWorker(fworker["name"], fworker["category"], json.loads(fworker["query"])))
     return found
+
+
+def _serves(worker: FWorker, category: str, campaign: str) -> bool:
+    """Whether a worker takes steps of this category and campaign; one of `kmde run` only takes its campaign."""
+    only = worker.query.get("spec.kmde.campaign")
+    return _takes(worker.category, category) and (not isinstance(only, str) or only == campaign)
 
 
 def _takes(worker: Any, category: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from kmde_fw.workflows.health import CHECKS
 from kmde_fw.workflows.launchpad import open_launchpad
 from kmde_fw.workflows.lost import MARK
 from kmde_fw.workflows.prepare import Prepared, prepare
+from kmde_fw.workflows.rockets import worker_for
 from kmde_fw.workflows.start import submit
 
 CU_AU = Path(__file__).parents[2] / "fw_specs" / "cu_au"
@@ -146,6 +148,23 @@ def test_a_category_without_a_worker_and_its_ready_fireworks(pad, doctor, tmp_pa
     # a launch of the last day says that there is such a worker
     pad.reserve_fw(FWorker("elsewhere", "kmde_train"), "/tmp")
     assert "categories" not in doctor()[1]
+
+
+def test_a_run_at_work_takes_all_steps_of_its_campaign_and_no_others(pad, doctor, tmp_path):
+    for category in ("kmde_cpu", "kmde_train"):
+        shutil.rmtree(tmp_path / category)
+    assert {finding["text"].split(":")[0] for finding in doctor()[1]["categories"]} == {"kmde_cpu", "kmde_train"}
+    _, launch_id = pad.checkout_fw(worker_for("cu_au"), "/tmp")
+    found = doctor()[1]
+    assert "categories" not in found
+    assert "ready" not in found
+    # it ended, or is another campaign's
+    of_other = {"fworker.query": json.dumps({"spec.kmde.campaign": "other"})}
+    for changes in ({"state": "COMPLETED", "state_history": [{"created_on": datetime(2020, 1, 1)}]}, of_other):
+        kept = pad.launches.find_one({"launch_id": launch_id})
+        pad.launches.update_one({"launch_id": launch_id}, {"$set": changes})
+        assert "categories" in doctor()[1]
+        pad.launches.replace_one({"launch_id": launch_id}, kept)
 
 
 def test_a_firework_that_asks_for_one_worker_only(pad, doctor):
