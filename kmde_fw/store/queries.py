@@ -85,6 +85,11 @@ def _resolve_pick(store: Store, name: str) -> str:
 def resolve_model(store: Store, name: str) -> str:
     """_id of a model: by the beginning of it, or CAMPAIGN/CYCLE, or CAMPAIGN/CYCLE/NUMBER where there are several."""
     if "/" not in name:
+        if not re.fullmatch("[0-9a-f]+", name.lower()) and not store.find("structures", {"name": name}, fields=()):
+            raise StoreError(
+                f"{name!r} is no model: neither a model file, nor a campaign, nor CAMPAIGN/CYCLE or "
+                "CAMPAIGN/CYCLE/NUMBER, nor the beginning of an id of one; `kmde status` lists the campaigns"
+            )
         collection, key = resolve(store, name)
         if collection != "models":
             raise StoreError(f"{name!r} is a {collection[:-1]}, not a model; `kmde why {name}` tells about it")

@@ -90,6 +90,7 @@ def test_missing_and_foreign_files_are_sentences(exported: Path, tmp_path: Path)
         ("demo/2/3", "has 2 models"),
         ("demo/x", "CAMPAIGN/CYCLE/NUMBER"),
         ("nobody/1", "no campaign"),
+        ("nobody", "is no model: neither a model file, nor a campaign, nor CAMPAIGN/CYCLE"),
     ],
 )
 def test_models_that_are_not_there(finished: Store, name: str, said: str):
