@@ -16,7 +16,8 @@ def lineage(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help="a model's id or its beginning; or CAMPAIGN/CYCLE or CAMPAIGN/CYCLE/NUMBER"
+            metavar="MODEL",
+            help="a campaign; CAMPAIGN/CYCLE or CAMPAIGN/CYCLE/NUMBER; or a model's id or its beginning",
         ),
     ],
     export: Annotated[

@@ -83,7 +83,10 @@ def _resolve_pick(store: Store, name: str) -> str:
 
 
 def resolve_model(store: Store, name: str) -> str:
-    """_id of a model: by the beginning of it, or CAMPAIGN/CYCLE, or CAMPAIGN/CYCLE/NUMBER where there are several."""
+    """_id of a model: by the beginning of it, or CAMPAIGN/CYCLE, or CAMPAIGN/CYCLE/NUMBER where there are several; by
+    CAMPAIGN alone, the first of its last closed cycle."""
+    if "/" not in name and store.get("campaigns", name) is not None:
+        name = f"{name}/{last_cycle(store, name)}"
     if "/" not in name:
         if not re.fullmatch("[0-9a-f]+", name.lower()) and not store.find("structures", {"name": name}, fields=()):
             raise StoreError(

@@ -98,6 +98,11 @@ def test_models_that_are_not_there(finished: Store, name: str, said: str):
         queries.resolve_model(finished, name)
 
 
+def test_a_campaign_means_its_last_model(finished: Store):
+    last = queries.last_cycle(finished, "demo")
+    assert queries.resolve_model(finished, "demo") == queries.resolve_model(finished, f"demo/{last}/1")
+
+
 def test_a_structure_is_no_model(finished: Store):
     structure = queries.surrogates(finished, "demo")[0]["structure_id"]
     with pytest.raises(StoreError, match="is a structure, not a model"):
