@@ -27,13 +27,14 @@ check: .venv/test-installed
 real-dft: .venv/real-dft-installed
 	$(BIN)/python fw_specs/real_dft/run.py
 
-## faults: kills, outages, full disks, wrong clocks; fifty campaigns at once; half an hour; results/faults/
+## faults: kills, outages, full disks, wrong clocks; fifty campaigns at once; results/faults/. FAULTS and MANY: options
 faults: .venv/test-installed
-	cd tests/faults && ../../$(BIN)/python run.py && ../../$(BIN)/python many.py
+	$(BIN)/python tests/faults/run.py $(FAULTS)
+	$(BIN)/python tests/faults/many.py $(MANY)
 
-## fuzz: 100 000 damaged inputs; ten minutes; results/faults/fuzz.json
+## fuzz: 100 000 damaged inputs; ten minutes; results/faults/fuzz.json. CASES=1000: fewer
 fuzz: .venv/test-installed
-	cd tests/fuzz && ../../$(BIN)/python fuzz.py
+	$(BIN)/python tests/fuzz/fuzz.py $(if $(CASES),--cases $(CASES))
 
 ## bench: install the peers, run the benchmarks against them (under ten minutes, one thread), write benchmarks/RESULTS.md
 bench: .venv/bench-installed

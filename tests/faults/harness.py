@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import bson
+import psutil
 import pymongo
 import yaml
 from pymongo import monitoring
@@ -49,8 +50,11 @@ PATIENCE = 900.0
 
 fork = multiprocessing.get_context("forkserver")
 fork.set_forkserver_preload(
-    ["harness", "kmde_fw.cli.work", "kmde_fw.hdnnp.training", "kmde_fw.workflows.prepare", "kmde_fw.workflows.start"]
-)
+    [
+        "harness", "kmde_fw.cli.work", "kmde_fw.hdnnp.training", "kmde_fw.workflows.prepare",
+        "kmde_fw.workflows.start", "kmde_fw.workflows.launcher",
+    ]
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -115,9 +119,12 @@ class Place:
         """Where workers write what they say, and what was acknowledged to them."""
         return self.folder / "logs"
 
-    def worker(self, kill: Kill | None = None) -> Worker:
-        """Start a worker that submits the campaign, or goes on with it, until it is finished or killed."""
-        return Worker(self, kill)
+    def worker(self, kill: Kill | None = None, launcher: bool = False) -> Worker:
+        """Start a worker that submits the campaign, or goes on with it, until it is finished or killed.
+
+        launcher: it works as `kmde launch rapidfire` does in a queue's job, not as `kmde run`.
+        """
+        return Worker(self, kill, launcher)
 
     def acknowledged(self) -> dict[tuple[str, str], str]:
         """Every document whose writing was acknowledged to some worker: (collection, _id) -> hash of its content."""
@@ -133,11 +140,13 @@ class Place:
 class Worker:
     """A process that works on the campaign of a place."""
 
-    def __init__(self, place: Place, kill: Kill | None) -> None:
+    def __init__(self, place: Place, kill: Kill | None, launcher: bool = False) -> None:
         self.kill = kill
+        self.launcher = launcher
         receive, send = fork.Pipe(duplex=False)
         number = len(place.processes)
-        self.process = fork.Process(target=_work, args=(replace(place, processes=[]), number, kill, send), daemon=True)
+        target = _launch if launcher else _work
+        self.process = fork.Process(target=target, args=(replace(place, processes=[]), number, kill, send), daemon=True)
         self.process.start()
         send.close()
         self.words = receive
@@ -163,7 +172,7 @@ class Worker:
                 if seen == kill.occurrence:
                     time.sleep(kill.seconds)
                     with contextlib.suppress(ProcessLookupError):
-                        os.kill(self.pid, kill.signal)
+                        os.kill(self._victim(kill), kill.signal)
                     self.process.join(end - time.monotonic())
                     break
         self.process.join(max(0.0, end - time.monotonic()))
@@ -171,8 +180,19 @@ class Worker:
             self.process.kill()
             self.process.join()
             raise TimeoutError(f"a worker was still at work after {patience:.0f} s")
-        code = self.process.exitcode
-        return code == -signal.SIGKILL or (self.kill is not None and self.kill.signal != signal.SIGKILL and code != 0)
+        code = self.process.exitcode or 0
+        return (
+            code > 128
+            or code == -signal.SIGKILL
+            or (self.kill is not None and self.kill.signal != signal.SIGKILL and code != 0)
+        )
+
+    def _victim(self, kill: Kill) -> int:
+        """Who gets the signal: of a launcher it is the supervisor, but for SIGKILL, which its rocket gets."""
+        if not self.launcher or kill.signal != signal.SIGKILL:
+            return self.pid
+        children = psutil.Process(self.pid).children()
+        return children[0].pid if children else self.pid
 
     def stopped(self, patience: float = PATIENCE) -> bool:
         """Wait until the worker was sent its SIGSTOP. False if it ended before."""
@@ -230,6 +250,28 @@ def _work(place: Place, number: int, kill: Kill | None, words: Any) -> None:
         print(f"kmde: {error}", file=sys.stderr)
         state = "error"
     os._exit(0 if state == "finished" else 3)
+
+
+def _launch(place: Place, number: int, kill: Kill | None, words: Any) -> None:
+    """What `kmde submit` and a queue's job with `kmde launch rapidfire` do; the exit code is the launcher's."""
+    from kmde_fw.store import read_launchpad
+    from kmde_fw.workflows.launcher import Orders, supervise
+    from kmde_fw.workflows.launchpad import launchpad_of
+    from kmde_fw.workflows.prepare import prepare
+    from kmde_fw.workflows.start import submit
+
+    log = os.open(place.logs / f"launch-{number:03d}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    with launchpad_of(place.launchpad) as pad:
+        submit(pad, prepare(place.campaign))
+    tap = Tap(place.logs / f"acknowledged-{number:03d}", None)
+    monitoring.register(tap)
+    _tell_of_steps(tap, words)
+    os.chdir(place.runs)
+    orders = Orders("rapidfire", wait=2.0)
+    worker = {"name": "kmde launch", "category": "", "query": "{}"}
+    os._exit(supervise(orders, read_launchpad(place.launchpad), worker, print))
 
 
 def _tell_of_steps(tap: Tap, words: Any) -> None:

@@ -1,8 +1,9 @@
 """make faults: small campaigns among kills, outages, full disks and wrong clocks; what was lost goes to results/faults.
 
-    python tests/faults/run.py [--kills 200] [--seed 0] [--only KIND ...] [--out results/faults]
+    python tests/faults/run.py [--kills 200] [--campaigns N] [--seed 0] [--only KIND ...] [--out results/faults]
 
-Every run is repeatable: moments come from the seed (those in seconds meet what the machine is doing just then).
+Every run is repeatable: moments come from the seed (those in seconds meet what the machine is doing just then). With
+--only, the campaigns in DIR/campaigns.csv stay in the table, but for those of the same kind and seed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import pymongo
@@ -31,6 +32,10 @@ from harness import NAME, STEPS, Kill, Outcome, Place, differences, lost, outcom
 from kmde_fw.store import server
 
 PROJECT = Path(__file__).parent.parent.parent
+#: of the source that is run, for the table
+COMMIT = subprocess.run(
+    ["git", "describe", "--always", "--dirty"], cwd=PROJECT, capture_output=True, text=True, check=False
+).stdout.strip()
 BIN = Path(sys.executable).parent
 
 
@@ -47,6 +52,7 @@ class Row:
     doubled: int
     other: int
     seconds: float
+    commit: str
     notes: str
 
 
@@ -75,7 +81,7 @@ class Bench:
         gone = missing + [d for d in different if d.endswith(": missing")]
         other = [d for d in different if d not in doubled and d not in gone]
         notes = "; ".join([*faults, *gone[:3], *doubled[:3], *other[:3]])
-        row = Row(kind, seed, len(faults), finished, again, len(gone), len(doubled), len(other), 0.0, notes)
+        row = Row(kind, seed, len(faults), finished, again, len(gone), len(doubled), len(other), 0.0, COMMIT, notes)
         row.seconds = round(time.monotonic() - begin, 1)
         self.rows.append(row)
         bad = "" if finished and not (gone or doubled or other) else "  <-- " + notes
@@ -106,6 +112,18 @@ def kills(bench: Bench, seed: int, number: int = signal.SIGKILL) -> None:
                 break
             moment = f"{kill.seconds} s" if kill.seconds is not None else f"command {kill.command}"
             faults.append(f"{kill.step} {moment}")
+
+
+def queue_jobs(bench: Bench, seed: int) -> None:
+    """Up to six `kmde launch` one after the other, each ended in a step as a queue or the kernel ends jobs."""
+    dice = random.Random(f"queue {seed}")
+    with bench.campaign("kmde_launch_ended_by_the_queue", seed) as faults:
+        for _ in range(6):
+            kill = random_kill(dice, dice.choice(STEPS), dice.choice([signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL]))
+            kill = replace(kill, seconds=kill.seconds or round(dice.random() ** 2 * 0.6, 3))
+            if not bench.where.worker(kill, launcher=True).hit():
+                break
+            faults.append(f"{kill.step} {kill.seconds} s {signal.Signals(kill.signal).name}")
 
 
 def one_of_two(bench: Bench, seed: int) -> None:
@@ -169,7 +187,8 @@ def taken_over(bench: Bench, seed: int) -> None:
         faults.append(f"{kill.step} {kill.seconds} s")
         second = bench.where.worker()
         time.sleep(dice.random() * 2.0)
-        os.kill(first.pid, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(first.pid, signal.SIGCONT)
         for worker in (second, first):
             worker.hit()
 
@@ -305,6 +324,7 @@ def free_port() -> int:
 KINDS: dict[str, tuple[Callable[[Bench, int], None], int]] = {
     "kill": (kills, 0),
     "sigterm": (lambda bench, seed: kills(bench, seed, signal.SIGTERM), 5),
+    "queue": (queue_jobs, 8),
     "pair": (one_of_two, 12),
     "database": (database_killed, 12),
     "gone": (lambda bench, seed: database_killed(bench, seed, 60.0), 2),
@@ -321,13 +341,14 @@ def main() -> None:
     """Run everything, write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200, help="kills of rockets at least")
+    parser.add_argument("--campaigns", type=int, help="of each other kind; default: what is right for each")
     parser.add_argument("--seed", type=int, default=0, help="of the first campaign of each kind")
-    parser.add_argument("--only", nargs="*", choices=list(KINDS), default=list(KINDS))
+    parser.add_argument("--only", nargs="+", choices=list(KINDS), help="these kinds, added to the table that is there")
     parser.add_argument("--out", type=Path, default=PROJECT / "results" / "faults")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    begin = time.monotonic()
+    earlier = table(options.out / "campaigns.csv") if options.only else []
     rows: list[Row] = []
     left_out: list[str] = []
     try:
@@ -335,7 +356,8 @@ def main() -> None:
     finally:
         # what was interrupted is worth knowing, too
         if rows:
-            write(rows, left_out, options, time.monotonic() - begin)
+            again = {(row.kind, row.seed) for row in rows}
+            write([row for row in earlier if (row.kind, row.seed) not in again] + rows, left_out, options)
     if any(not row.finished or row.lost or row.doubled or row.other for row in rows):
         sys.exit("not everything was survived")
 
@@ -346,8 +368,9 @@ def everything(options: argparse.Namespace, rows: list[Row], left_out: list[str]
         folder = Path(name)
         with place(folder / "place", free_port()) as where:
             bench = Bench(where, rows)
-            for kind in options.only:
+            for kind in options.only or KINDS:
                 function, number = KINDS[kind]
+                number = options.campaigns if options.campaigns is not None and number else number
                 if kind == "disk":
                     continue
                 if kind == "clocks" and shutil.which("faketime") is None:
@@ -359,16 +382,18 @@ def everything(options: argparse.Namespace, rows: list[Row], left_out: list[str]
                 while kind == "kill" and sum(row.faults for row in rows) < options.kills:
                     function(bench, seed)
                     seed += 1
-        if "disk" in options.only and os.getuid() == 0:
+        disk = not options.only or "disk" in options.only
+        if disk and os.getuid() == 0:
             with (
                 small_disk(folder / "runs", "2m") as runs,
                 small_disk(folder / "db", "256m") as data,
                 place(folder / "place2", free_port(), data / "db", runs / "runs") as where,
             ):
                 bench = Bench(where, rows)
-                for seed in range(options.seed, options.seed + KINDS["disk"][1]):
+                number = KINDS["disk"][1] if options.campaigns is None else options.campaigns
+                for seed in range(options.seed, options.seed + number):
                     disk_full(bench, seed)
-        elif "disk" in options.only:
+        elif disk:
             left_out.append("disk: a small file system can be mounted by root only")
 
 
@@ -376,51 +401,64 @@ EXPLANATION = """A campaign (Cu-Au, two cycles of two picks, labels by EMT) is f
 `kmde run`. Lost: what was acknowledged to a worker, or is in an undisturbed run, and is not there. Doubled:
 documents, cycles, fireworks, files of weights beyond those of the undisturbed run.
 Other differences: other content, other picks.
-`campaigns.csv` has every campaign with its faults.
+`campaigns.csv` has every campaign with its faults; `commit` is the source that a row was measured with.
 """
 
 
-def write(rows: list[Row], left_out: list[str], options: argparse.Namespace, seconds: float) -> None:
+def table(path: Path) -> list[Row]:
+    """The campaigns of an earlier run; none where there is no such file."""
+    if not path.is_file():
+        return []
+    read = {"str": str, "int": int, "float": float, "bool": lambda text: text == "True"}
+    with path.open(newline="") as file:
+        return [Row(**{f.name: read[str(f.type)](line[f.name]) for f in fields(Row)}) for line in csv.DictReader(file)]
+
+
+def write(rows: list[Row], left_out: list[str], options: argparse.Namespace) -> None:
     """Every campaign as CSV, the counts as JSON and as a page."""
     options.out.mkdir(parents=True, exist_ok=True)
     with (options.out / "campaigns.csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, list(asdict(rows[0])), lineterminator="\n")
-        table.writeheader()
-        table.writerows(asdict(row) for row in rows)
+        lines = csv.DictWriter(file, list(asdict(rows[0])), lineterminator="\n")
+        lines.writeheader()
+        lines.writerows(asdict(row) for row in rows)
     kinds = {row.kind: [r for r in rows if r.kind == row.kind] for row in rows}
-    counts = {
-        kind.replace("_", " "): {
-            "campaigns": len(of_kind),
-            "faults": sum(row.faults for row in of_kind),
-            "finished": sum(row.finished for row in of_kind),
-            "by themselves": sum(row.finished and not row.again for row in of_kind),
-            "documents lost": sum(row.lost for row in of_kind),
-            "documents doubled": sum(row.doubled for row in of_kind),
-            "other differences": sum(row.other for row in of_kind),
-        }
-        for kind, of_kind in kinds.items()
-    }
-    total = {key: sum(count[key] for count in counts.values()) for key in next(iter(counts.values()))}
-    command = "python tests/faults/run.py " + " ".join(sys.argv[1:])
+    counts = {kind.replace("_", " "): counted(of_kind) for kind, of_kind in kinds.items()}
+    total = counted(rows)
+    commits = {row.kind.replace("_", " "): "" for row in rows}
+    for kind in commits:
+        commits[kind] = ", ".join(dict.fromkeys(row.commit for row in rows if row.kind.replace("_", " ") == kind))
     summary = {
-        "command": command.strip(),
         "machine": f"{os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}",
-        "minutes": round(seconds / 60, 1),
-        "kinds": counts,
+        "minutes": round(sum(row.seconds for row in rows) / 60, 1),
+        "kinds": {kind: {**count, "commit": commits[kind]} for kind, count in counts.items()},
         "total": total,
         "left out": left_out,
     }
     (options.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    head = ["kind of fault", *total]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    lines += ["| " + " | ".join([kind, *map(str, count.values())]) + " |" for kind, count in counts.items()]
-    lines.append("| **all** | " + " | ".join(f"**{value}**" for value in total.values()) + " |")
-    page = f"# Faults\n\nBy `{summary['command']}` in {summary['minutes']} minutes on {summary['machine']}.\n\n"
-    page += "\n".join(lines) + "\n\n"
-    page += EXPLANATION
-    page += "".join(f"\nLeft out: {line}.\n" for line in left_out)
-    (options.out / "README.md").write_text(page)
-    print("\n".join(lines))
+    head = ["kind of fault", *total, "commit"]
+    page = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    page += [
+        "| " + " | ".join([kind, *map(str, count.values()), commits[kind]]) + " |" for kind, count in counts.items()
+    ]
+    page.append("| **all** | " + " | ".join(f"**{value}**" for value in total.values()) + " | |")
+    print("\n".join(page))
+    text = f"# Faults\n\nBy `python tests/faults/run.py`: {summary['minutes']} minutes on {summary['machine']}.\n\n"
+    text += "\n".join(page) + "\n\n" + EXPLANATION
+    text += "".join(f"\nLeft out: {line}.\n" for line in left_out)
+    (options.out / "README.md").write_text(text)
+
+
+def counted(rows: list[Row]) -> dict[str, int]:
+    """What became of these campaigns."""
+    return {
+        "campaigns": len(rows),
+        "faults": sum(row.faults for row in rows),
+        "finished": sum(row.finished for row in rows),
+        "by themselves": sum(row.finished and not row.again for row in rows),
+        "documents lost": sum(row.lost for row in rows),
+        "documents doubled": sum(row.doubled for row in rows),
+        "other differences": sum(row.other for row in rows),
+    }
 
 
 if __name__ == "__main__":
