@@ -68,7 +68,7 @@ def launch_all(
 
     from kmde_fw.store import Store
     from kmde_fw.store.connect import is_outage
-    from kmde_fw.workflows.rockets import after_outage, next_campaign, take_back, worker_for
+    from kmde_fw.workflows.rockets import after_outage, again_after_outage, next_fireworks, take_back, worker_for
 
     store = Store(pad.db)
     for name in campaigns:
@@ -80,13 +80,19 @@ def launch_all(
     while not (stop and stop.asked):
         try:
             running = {campaign["_id"] for campaign in store.find("campaigns", query, fields=())}
-            alive, campaign = next_campaign(pad, [name for name in campaigns if name in running])
+            alive, campaign, fw_ids = next_fireworks(pad, [name for name in campaigns if name in running])
             if not alive:
-                break
+                # unless it only seems so, as a worker was killed while it was writing what comes next
+                if not any([take_back(pad, name) for name in sorted(running)]):
+                    break
+                continue
             if campaign is not None:
                 # one rocket at a time
                 worker = worker_for(campaign, env)
+                worker.fw_ids = fw_ids
                 rapidfire(pad, worker, m_dir=str(folder), nlaunches=1, max_loops=1, sleep_time=IDLE)
+                for again in again_after_outage(pad, {"fworker.name": worker.name}):
+                    print(f"ready again, as the database had been away: {again}", flush=True)
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since < LONG_IDLE:
                 time.sleep(IDLE)

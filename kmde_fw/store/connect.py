@@ -15,11 +15,14 @@ import pymongo
 import yaml
 from pymongo.database import Database
 from pymongo.errors import (
+    AutoReconnect,
     ConfigurationError,
     ConnectionFailure,
     DocumentTooLarge,
+    NetworkTimeout,
     OperationFailure,
     PyMongoError,
+    ServerSelectionTimeoutError,
 )
 from pymongo.uri_parser import parse_uri
 
@@ -40,6 +43,8 @@ _KEYS = (
 )  # fmt: skip
 #: MongoDB's codes for: unauthorized, authentication failed
 _REFUSED = (13, 18)
+#: how the driver's errors begin in a traceback where the server was away
+_AWAY = tuple(f"pymongo.errors.{e.__name__}: " for e in (AutoReconnect, NetworkTimeout, ServerSelectionTimeoutError))
 
 Documents = Database[dict[str, Any]]
 
@@ -242,6 +247,11 @@ def is_outage(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def says_outage(line: str) -> bool:
+    """`is_outage` of an error of which the last line of its traceback is left: our sentence, or the driver's own."""
+    return "does not answer any more" in line or line.startswith(_AWAY)
 
 
 def answers(database: Documents) -> bool:

@@ -31,7 +31,8 @@ from kmde_fw.store.connect import is_loopback
 EXECUTABLE = "secantusd-py"
 #: what the embedded server's URI must say: see launchpad.yaml
 URI_OPTIONS = "directConnection=true&retryWrites=false&journal=true&serverSelectionTimeoutMS=3000"
-START_PATIENCE = 15.0
+#: it takes a second, and many on a machine that is busy, or after a kill, when it reads its journal
+START_PATIENCE = 60.0
 STOP_PATIENCE = 20.0
 #: a server that was killed just now holds its port and its files until it is gone
 BUSY_PATIENCE = 2.0

@@ -23,6 +23,7 @@ from kmde_fw.errors import KmdeError
 from kmde_fw.processes import working_in
 from kmde_fw.records import content_hash
 from kmde_fw.store import Store
+from kmde_fw.store.connect import says_outage
 from kmde_fw.versions import numbers
 from kmde_fw.worker_env import resolve
 from kmde_fw.workflows.compatible import TO_COME, mismatches
@@ -253,7 +254,7 @@ def _fizzled(patient: Patient) -> Iterator[Finding]:
             fw_id, reason = failure["fw_id"], failure["reason"]
             again = f"kmde fw lpad{patient.option} rerun_fws -i {fw_id}"
             text = f"firework {fw_id} ({failure['name']}): {reason}"
-            if is_outage(reason):
+            if _is_not_its_own(reason):
                 yield _found("problem", text, again, partial(_rerun, patient, fw_id))
             else:
                 yield _found("problem", text, f"mend the cause, then {again}")
@@ -261,9 +262,9 @@ def _fizzled(patient: Patient) -> Iterator[Finding]:
         yield _found("ok", "nothing")
 
 
-def is_outage(reason: str) -> bool:
+def _is_not_its_own(reason: str) -> bool:
     """Whether a step failed through no fault of its own: its worker was ended, or the database was away."""
-    return is_interruption(reason) or reason == "its worker died or was killed" or "does not answer any more" in reason
+    return is_interruption(reason) or reason == "its worker died or was killed" or says_outage(reason)
 
 
 def _rerun(patient: Patient, fw_id: int) -> str:

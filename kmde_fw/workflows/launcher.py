@@ -122,16 +122,17 @@ def _rockets(
 ) -> int:
     """The child's life: launch, and release what was interrupted. Returns its exit code."""
     stop = Stop().install()
-    from fireworks import FWorker
-
     from kmde_fw.processes import identity
+    from kmde_fw.worker_env import query_of
+    from kmde_fw.workflows.rockets import Choosing
 
     pid, started = identity()
     worker = {**worker, "env": {**(worker.get("env") or {}), MARK: {**me, "pid": pid, "started": started}}}
     launchpad = open_launchpad(connection)
     try:
         with sentences(launchpad.db):
-            _launch(orders, launchpad, FWorker.from_dict(worker), stop)
+            choosing = Choosing(worker["name"], worker["category"], query_of(worker), worker["env"])
+            _launch(orders, launchpad, choosing, me["token"], stop, say)
             if stop.asked:
                 for name, state in settle(launchpad, me["token"], stop.reason, orders.retries):
                     say(f"{name}: {stop.reason}, now {state}")
@@ -140,13 +141,15 @@ def _rockets(
     return 128 + stop.number if stop.asked else 0
 
 
-def _launch(orders: Orders, launchpad: Any, worker: Any, stop: Stop) -> None:
+def _launch(orders: Orders, launchpad: Any, worker: Any, token: str, stop: Stop, say: Callable[[str], None]) -> None:
     """One rocket, or many, until there is a reason to end."""
     from fireworks.core.rocket_launcher import launch_rocket, rapidfire
 
     from kmde_fw.workflows.compatible import mismatches
+    from kmde_fw.workflows.rockets import again_after_outage, launchable
 
     query = {"fw_id": orders.fw_id} if orders.fw_id else worker.query
+    ours = {f"fworker.env.{MARK}.token": token}
     folder, launched, idle_since = Path.cwd(), 0, time.monotonic()
     while not stop.asked:
         unfit = mismatches(launchpad, query)
@@ -158,8 +161,13 @@ def _launch(orders: Orders, launchpad: Any, worker: Any, stop: Stop) -> None:
             return
         if too_late(orders.reserve):
             return
-        if launchpad.run_exists(worker):
+        worker.fw_ids = None
+        fw_ids = launchable(launchpad, worker.query)
+        if fw_ids:
+            worker.fw_ids = fw_ids
             rapidfire(launchpad, worker, m_dir=str(folder), nlaunches=1, max_loops=1, sleep_time=IDLE)
+            for name in again_after_outage(launchpad, ours):
+                say(f"{name}: the database had been away, now READY")
             launched += 1
             idle_since = time.monotonic()
         elif time.monotonic() - idle_since >= orders.wait:

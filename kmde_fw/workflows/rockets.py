@@ -11,6 +11,8 @@ from typing import Any
 
 from fireworks import FWorker, LaunchPad
 
+from kmde_fw.store.connect import says_outage
+
 #: states in which a firework will still do something without anybody's help
 ALIVE = ("READY", "RESERVED", "RUNNING")
 
@@ -21,18 +23,54 @@ LOCK_SECONDS = 10.0
 RESERVING_SECONDS = 2.0
 
 
-def worker_for(campaign: str, env: dict[str, Any] | None = None) -> FWorker:
-    """An FWorker that takes this campaign's fireworks only; its name tells host and process. env: of this machine."""
+#: fireworks that a worker chooses from: more than there are workers that choose at the same moment
+CHOICE = 50
+
+#: launches of one firework that the database may spoil before it stays FIZZLED: there may be more to it than an outage
+OUTAGES = 10
+
+
+class Choosing(FWorker):
+    """A worker that takes only these fireworks now; for `kmde doctor` its launches say what it takes otherwise."""
+
+    fw_ids: Sequence[int] | None = None
+
+    @property
+    def query(self) -> dict[str, Any]:
+        """What FireWorks looks for."""
+        everything: dict[str, Any] = super().query
+        return everything if self.fw_ids is None else {"$and": [everything, {"fw_id": {"$in": list(self.fw_ids)}}]}
+
+
+def worker_for(campaign: str, env: dict[str, Any] | None = None) -> Choosing:
+    """A worker that takes this campaign's fireworks only; its name tells host and process. env: of this machine."""
     name = f"kmde {socket.gethostname()} {os.getpid()}"
-    return FWorker(name=name, query={"spec.kmde.campaign": campaign}, env=env)
+    return Choosing(name=name, query={"spec.kmde.campaign": campaign}, env=env)
 
 
-def next_campaign(launchpad: LaunchPad, campaigns: Sequence[str]) -> tuple[bool, str | None]:
-    """Whether any of these will still do something, and the first of them that has a firework ready, if one has."""
+def next_fireworks(launchpad: LaunchPad, campaigns: Sequence[str]) -> tuple[bool, str | None, list[int]]:
+    """Whether any of these will still do something; the first of them that has fireworks to launch, and their ids."""
     query = {"state": {"$in": list(ALIVE)}, "spec.kmde.campaign": {"$in": list(campaigns)}}
     found = list(launchpad.fireworks.find(query, {"state": 1, "spec.kmde.campaign": 1}))
     ready = {document["spec"]["kmde"]["campaign"] for document in found if document["state"] == "READY"}
-    return bool(found), next((campaign for campaign in campaigns if campaign in ready), None)
+    for campaign in campaigns:
+        fw_ids = launchable(launchpad, {"spec.kmde.campaign": campaign}) if campaign in ready else []
+        if fw_ids:
+            return True, campaign, fw_ids
+    return bool(found), None, []
+
+
+def launchable(launchpad: LaunchPad, query: dict[str, Any]) -> list[int]:
+    """READY fireworks of a query, the first CHOICE of them, as far as a workflow knows them.
+
+    FireWorks writes the fireworks of a next cycle before their workflow. Who takes one of them meanwhile waits five
+    minutes and fails, should whoever wrote them have been killed or cut off in between.
+    """
+    first = [("spec._priority", -1), ("fw_id", 1)]
+    documents = launchpad.fireworks.find({**query, "state": "READY"}, {"fw_id": 1}).sort(first).limit(CHOICE)
+    ids = [document["fw_id"] for document in documents]
+    orphans = set(_orphans(launchpad, ids))
+    return [fw_id for fw_id in ids if fw_id not in orphans]
 
 
 def fizzled(launchpad: LaunchPad, campaign: str) -> list[dict[str, Any]]:
@@ -94,15 +132,17 @@ def recover(launchpad: LaunchPad, campaign: str) -> list[str]:
     return again
 
 
-def tidy(launchpad: LaunchPad, campaign: str) -> None:
+def tidy(launchpad: LaunchPad, campaign: str, among_others: bool = False) -> None:
     """What FireWorks' own writing left halfway when its process was killed: a lock, orphans, children not told.
 
-    For a campaign of which no firework runs: a living worker may be writing just that.
+    For a campaign of which no firework runs: a living worker may be writing just that. among_others: other workers may
+    be doing the same just now; what has to spawn once more is then made READY by one of them.
     """
     unlock(launchpad, campaign)
     remove_orphans(launchpad, {"spec.kmde.campaign": campaign})
-    for fw_id in sorted(unspawned(launchpad, campaign)):
-        launchpad.rerun_fw(fw_id)
+    for fw_id, launch_id in sorted(unspawned(launchpad, campaign).items()):
+        if not among_others or _is_ours_to_take(launchpad, launch_id):
+            launchpad.rerun_fw(fw_id)
     _refresh(launchpad, campaign)
 
 
@@ -129,7 +169,8 @@ def halfway(launchpad: LaunchPad, campaign: str) -> list[str]:
 def take_back(launchpad: LaunchPad, campaign: str) -> list[str]:
     """Make READY again what runs on a worker of this host whose process is gone, while other workers go on.
 
-    Returns names. Several workers may call it at once: one of them makes a lost firework READY.
+    Where nothing runs, what a worker of any host left half-written is mended, too (see `tidy`). Returns names. Several
+    workers may call it at once: one of them makes a lost firework READY.
     """
     again = []
     query = {"spec.kmde.campaign": campaign, "state": {"$in": ["RUNNING", "RESERVED"]}}
@@ -145,6 +186,29 @@ def take_back(launchpad: LaunchPad, campaign: str) -> list[str]:
         unlock(launchpad, campaign)
         launchpad.rerun_fw(fw_id)
         again.append(document["name"])
+    if halfway(launchpad, campaign):
+        tidy(launchpad, campaign, among_others=True)
+        ready = launchable(launchpad, {"spec.kmde.campaign": campaign})
+        again += [document["name"] for document in launchpad.fireworks.find({"fw_id": {"$in": ready}}, {"name": 1})]
+    return again
+
+
+def again_after_outage(launchpad: LaunchPad, whose: dict[str, Any]) -> list[str]:
+    """Make READY again what rockets of a worker made FIZZLED because the database was away. Returns names.
+
+    whose: query for its launches. FireWorks catches the driver's errors and, the database being back, says that the
+    step failed; what it had half written by then (see `tidy`) is mended, too.
+    """
+    again = []
+    for launch in list(launchpad.launches.find({**whose, "state": "FIZZLED"}, {"launch_id": 1, "action": 1})):
+        if not says_outage(last_line(launch)):
+            continue
+        query = {"launches": launch["launch_id"], "state": "FIZZLED"}
+        firework = launchpad.fireworks.find_one(query, {"fw_id": 1, "name": 1, "spec.kmde": 1, "archived_launches": 1})
+        if firework is not None and len(firework["archived_launches"]) < OUTAGES:
+            tidy(launchpad, firework["spec"]["kmde"]["campaign"], among_others=True)
+            launchpad.rerun_fw(firework["fw_id"])
+            again.append(firework["name"])
     return again
 
 
@@ -159,7 +223,7 @@ def after_outage(launchpad: LaunchPad, campaign: str, worker: FWorker) -> None:
 
     The firework may be RUNNING on nobody, or FIZZLED because its result could not be written.
     """
-    tidy(launchpad, campaign)
+    tidy(launchpad, campaign, among_others=True)
     lost = reserved_by_nobody(launchpad, campaign)
     latest = launchpad.launches.find_one({"fworker.name": worker.name}, {"launch_id": 1}, sort=[("launch_id", -1)])
     if latest is not None:
@@ -187,16 +251,17 @@ def reserved_by_nobody(launchpad: LaunchPad, campaign: str) -> set[int]:
     return {fw_id for fw_id, _ in first & look()}
 
 
-def unspawned(launchpad: LaunchPad, campaign: str) -> set[int]:
-    """COMPLETED fireworks whose detours are nowhere: FireWorks writes these, then that, and the workflow last.
+def unspawned(launchpad: LaunchPad, campaign: str) -> dict[int, int]:
+    """COMPLETED fireworks whose detours are nowhere, with the launch that was to spawn them.
 
+    FireWorks writes the detours, then that their parent is COMPLETED, and the workflow last.
     A kill in between leaves the detours outside of any workflow (see `remove_orphans`) and nobody who would spawn them.
     """
     query = {"spec.kmde.campaign": campaign}
     fireworks = list(launchpad.fireworks.find(query, {"fw_id": 1, "name": 1, "state": 1, "launches": 1}))
     names = {firework["name"] for firework in fireworks}
     done = {launch_id: f["fw_id"] for f in fireworks if f["state"] == "COMPLETED" for launch_id in f["launches"]}
-    found = set()
+    found = {}
     for launch in launchpad.launches.find(
         {"fw_id": {"$in": sorted(done.values())}}, {"launch_id": 1, "action.detours": 1}
     ):
@@ -204,7 +269,7 @@ def unspawned(launchpad: LaunchPad, campaign: str) -> set[int]:
         # each of them a workflow, or a single firework
         wanted = {firework["name"] for detour in detours for firework in detour.get("fws", [detour])}
         if wanted and launch["launch_id"] in done and not wanted & names:
-            found.add(done[launch["launch_id"]])
+            found[done[launch["launch_id"]]] = launch["launch_id"]
     return found
 
 

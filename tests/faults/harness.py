@@ -194,6 +194,12 @@ class Worker:
         children = psutil.Process(self.pid).children()
         return children[0].pid if children else self.pid
 
+    def at_work(self, patience: float = PATIENCE) -> None:
+        """Wait until the worker begins a step, or ends."""
+        with contextlib.suppress(EOFError):
+            if self.words.poll(patience):
+                self.words.recv()
+
     def stopped(self, patience: float = PATIENCE) -> bool:
         """Wait until the worker was sent its SIGSTOP. False if it ended before."""
         end, seen, kill = time.monotonic() + patience, 0, self.kill

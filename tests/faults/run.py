@@ -143,8 +143,9 @@ def database_killed(bench: Bench, seed: int, away: float | None = None) -> None:
     kind = "database_killed" if away is None else f"database_gone_{away:.0f}_s"
     with bench.campaign(kind, seed) as faults:
         workers = [bench.where.worker() for _ in range(2)]
+        workers[0].at_work()
         for _ in range(3 if away is None else 1):
-            time.sleep(0.5 + 3.0 * dice.random())
+            time.sleep(3.0 * dice.random())
             if not any(worker.process.is_alive() for worker in workers):
                 break
             _kill_server(bench.where)
@@ -160,7 +161,8 @@ def database_stopped(bench: Bench, seed: int, away: float = 60.0) -> None:
     dice = random.Random(f"stopped {seed}")
     with bench.campaign(f"database_silent_{away:.0f}_s", seed) as faults:
         workers = [bench.where.worker() for _ in range(2)]
-        time.sleep(0.5 + 3.0 * dice.random())
+        workers[0].at_work()
+        time.sleep(3.0 * dice.random())
         process = server.find(bench.where.data)
         assert process is not None
         os.kill(process.pid, signal.SIGSTOP)
@@ -240,15 +242,17 @@ def older_code(bench: Bench, seed: int) -> None:
         assert change[1] in text, change
         file.write_text(text.replace(change[1], change[2]))
         command = [str(BIN / "rlaunch"), "-l", str(bench.where.launchpad), "rapidfire", "--nlaunches", "5"]
-        subprocess.run(
-            [*command, "--max_loops", "1", "--sleep", "1"],
-            cwd=bench.where.runs,
-            env={**os.environ, "PYTHONPATH": str(folder)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=120,
-            check=False,
-        )
+        # it waits where the kill left a lock, for minutes; then it is killed, too
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            subprocess.run(
+                [*command, "--max_loops", "1", "--sleep", "1"],
+                cwd=bench.where.runs,
+                env={**os.environ, "PYTHONPATH": str(folder)},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=60,
+                check=False,
+            )
         faults.append(change[2])
 
 
@@ -272,12 +276,21 @@ def disk_full(bench: Bench, seed: int) -> None:
         while worker.process.is_alive() and time.monotonic() < end:
             time.sleep(0.1)
         ballast.unlink()
-        process = server.find(where.data)
-        if process is None or not server.answers("127.0.0.1", where.port):
+        if server.find(where.data) is None or not _is_well(where):
             faults.append("server died of it")
             _kill_server(where)
             server.start(where.data, "127.0.0.1", where.port)
         worker.hit()
+
+
+def _is_well(where: Place) -> bool:
+    """Whether the server can read. One whose storage has failed still answers a ping, and has to be started again."""
+    try:
+        with pymongo.MongoClient(where.uri) as client:
+            client[where.database]["campaigns"].find_one()
+    except pymongo.errors.PyMongoError:
+        return False
+    return True
 
 
 def _kill_server(where: Place) -> None:

@@ -233,6 +233,7 @@ def test_a_run_that_nobody_hears_of(pad, doctor, monkeypatch):
     ("interrupted: its rocket died of signal 9 (SIGKILL)", True),
     ("SystemExit: interrupted: stopped by signal 15 (SIGTERM)", True),
     ("kmde_fw.errors.StoreError: the database server at db:27017 does not answer any more: is it running?", True),
+    ("pymongo.errors.AutoReconnect: db:27017: connection closed", True),
 ])  # fmt: skip
 def test_what_fizzled_is_named_and_rerun_where_it_was_not_its_own_fault(pad, doctor, trace, safe):
     fw_id = firework(pad)

@@ -15,6 +15,7 @@ from kmde_fw.cli.work import launch_all
 from kmde_fw.errors import StoreError
 from kmde_fw.firetasks.base import CampaignView
 from kmde_fw.store import Store, documents, read_launchpad
+from kmde_fw.store.connect import says_outage
 from kmde_fw.workflows import rockets
 from kmde_fw.workflows.cycle import Finish, may_spawn
 from kmde_fw.workflows.launchpad import open_launchpad
@@ -92,6 +93,102 @@ def test_a_kill_between_a_firework_and_its_detours_does_not_end_the_campaign(pad
     assert states(pad) == {"advance": "COMPLETED", "next": "READY", "finish": "WAITING"}
 
 
+@pytest.fixture
+def cut_off(pad, monkeypatch) -> int:
+    """A worker that is cut off from the database while FireWorks writes its detours, and says that its step failed."""
+    advance = a_firework("advance")
+    pad.add_wf(Workflow([advance, a_firework("finish", [advance])], metadata={"campaign": "c"}))
+    _, launch_id = pad.checkout_fw(rockets.worker_for("c"), "/tmp")
+
+    def cut(self: LaunchPad, workflow: Workflow, updated: list[int]) -> None:
+        self._upsert_fws([workflow.id_fw[fw_id] for fw_id in updated if fw_id < 0])
+        raise AutoReconnect("db:27017: connection closed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LaunchPad, "_update_wf", cut)
+        with pytest.raises(RuntimeError) as error:
+            pad.complete_launch(launch_id, FWAction(detours=a_firework("next")))
+    stored = {"_exception": {"_stacktrace": f"Traceback ...\nRuntimeError: {error.value}", "_details": None}}
+    pad.complete_launch(launch_id, FWAction(stored_data=stored, exit=True), "FIZZLED")
+    assert states(pad) == {"advance": "FIZZLED", "finish": "WAITING", "next": "READY"}
+    return launch_id
+
+
+def test_fireworks_of_no_workflow_are_not_launched(pad, cut_off):
+    """Who took one would wait five minutes for the lock of its workflow, and die."""
+    assert rockets.launchable(pad, {}) == []
+    assert rockets.next_fireworks(pad, ["c"]) == (True, None, [])
+    pad.add_wf(a_firework("other"))
+    alive, campaign, fw_ids = rockets.next_fireworks(pad, ["c"])
+    assert (alive, campaign, len(fw_ids)) == (True, "c", 1)
+    worker = rockets.worker_for("c")
+    worker.fw_ids = fw_ids
+    taken, _ = pad.checkout_fw(worker, "/tmp")
+    assert taken.name == "other"
+    assert "fw_id" not in pad.launches.find_one({"fw_id": taken.fw_id})["fworker"]["query"]
+
+
+def test_a_step_that_an_outage_spoilt_is_repeated_by_its_own_worker(pad, cut_off, monkeypatch):
+    assert rockets.again_after_outage(pad, {"fworker.name": "kmde elsewhere 1"}) == []
+    whose = {"fworker.name": rockets.worker_for("c").name}
+    assert rockets.again_after_outage(pad, whose) == ["advance"]
+    assert states(pad) == {"advance": "READY", "finish": "WAITING"}
+    assert rockets.again_after_outage(pad, whose) == [], "once for each launch"
+
+
+def test_a_step_that_every_outage_spoils_stays_fizzled_at_last(pad, cut_off, monkeypatch):
+    monkeypatch.setattr(rockets, "OUTAGES", 0)
+    assert rockets.again_after_outage(pad, {}) == []
+    assert states(pad)["advance"] == "FIZZLED"
+
+
+@pytest.mark.parametrize(("line", "away"), [
+    ("pymongo.errors.AutoReconnect: db:27017: connection closed", True),
+    ("pymongo.errors.ServerSelectionTimeoutError: db:27017: timed out", True),
+    ("kmde_fw.errors.StoreError: the database server at db:27017 does not answer any more: is it running?", True),
+    ("pymongo.errors.DocumentTooLarge: BSON document too large", False),
+    ("ValueError: two and two is five", False),
+])  # fmt: skip
+def test_which_errors_are_outages(line, away):
+    assert says_outage(line) is away
+
+
+def test_one_of_the_others_goes_on_where_a_worker_was_killed_while_it_spawned(pad, monkeypatch):
+    """Nothing runs, and all that is ready belongs to no workflow: FireWorks' own rockets would idle for ever."""
+    advance = a_firework("advance")
+    pad.add_wf(Workflow([advance, a_firework("finish", [advance])], metadata={"campaign": "c"}))
+    _, launch_id = pad.checkout_fw(FWorker(), "/tmp")
+
+    def killed(self: LaunchPad, workflow: Workflow, updated: list[int]) -> None:
+        self._upsert_fws([workflow.id_fw[fw_id] for fw_id in updated])
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LaunchPad, "_update_wf", killed)
+        with pytest.raises(Killed):
+            pad.complete_launch(launch_id, FWAction(detours=a_firework("next")))
+    assert rockets.take_back(pad, "c") == ["advance"]
+    assert states(pad) == {"advance": "READY", "finish": "WAITING"}
+    assert rockets.take_back(pad, "c") == []
+
+
+def test_an_outage_does_not_silence_a_rocket(pad, monkeypatch):
+    pad.add_wf(a_firework("a"))
+    _, launch_id = pad.checkout_fw(FWorker(), "/tmp")
+
+    def away(self: LaunchPad, launch_id: int) -> None:
+        raise AutoReconnect("connection closed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LaunchPad, "get_launch_by_id", away)
+        pad.ping_launch(launch_id)
+        with pytest.raises(AutoReconnect):
+            pad.ping_launch(launch_id, checkpoint={"_task_n": 1})
+    before = pad.launches.find_one()["state_history"][-1]
+    pad.ping_launch(launch_id)
+    assert pad.launches.find_one()["state_history"][-1] != before
+
+
 def test_one_worker_takes_back_what_a_killed_one_had(pad, dead):
     pad.add_wf(a_firework("a"))
     _, launch_id = pad.checkout_fw(FWorker(name=f"kmde {socket.gethostname()} {dead}"), "/tmp")
@@ -130,16 +227,16 @@ def test_claims_do_not_look_at_the_workers_clocks(pad, monkeypatch, hours, dead)
 def test_a_worker_waits_while_the_database_does_not_answer(pad, monkeypatch, tmp_path, capfd):
     Store(pad.db).insert_once("campaigns", {"_id": "c", "state": "running"})
     pad.add_wf(a_firework("a"))
-    real, failures = rockets.next_campaign, 2
+    real, failures = rockets.next_fireworks, 2
 
-    def away(*arguments: object) -> tuple[bool, str | None]:
+    def away(*arguments: object) -> tuple[bool, str | None, list[int]]:
         nonlocal failures
         failures -= 1
         if failures >= 0:
             raise StoreError("it does not answer") from AutoReconnect("connection closed")
         return real(*arguments)
 
-    monkeypatch.setattr(rockets, "next_campaign", away)
+    monkeypatch.setattr(rockets, "next_fireworks", away)
     launch_all(pad, ["c"], tmp_path)
     assert pad.launches.count_documents({}) == 1, "and went on"
     assert capfd.readouterr().out.count("it does not answer; waiting until the database answers") == 2
@@ -147,7 +244,7 @@ def test_a_worker_waits_while_the_database_does_not_answer(pad, monkeypatch, tmp
     def broken(*arguments: object) -> None:
         raise StoreError("something else")
 
-    monkeypatch.setattr(rockets, "next_campaign", broken)
+    monkeypatch.setattr(rockets, "next_fireworks", broken)
     with pytest.raises(StoreError, match="something else"):
         launch_all(pad, ["c"], tmp_path)
 
