@@ -8,9 +8,9 @@ demo: .venv/demo-installed
 	$(BIN)/kmde db start
 	$(BIN)/kmde run fw_specs/al_fe_pt.yaml --workers 2
 
-## test: install, check style and types, run the whole suite
+## test: install, check style and types, run the whole suite, in two processes that take a file of tests at a time
 test: check
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 ## test-slurm: jobs, signals and a campaign through a real SLURM on this machine; installs it by apt-get where we may
 test-slurm: .venv/test-installed

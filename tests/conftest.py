@@ -21,6 +21,14 @@ from kmde_fw.store.connect import Documents
 
 CU_AU = Path(__file__).parent.parent / "fw_specs" / "cu_au"
 GIVEN_URI = os.environ.get("KMDE_MONGO_URI")
+#: files that run whole campaigns: begun first, so that no process is left alone with one of them at the end
+LONG = ("test_campaign.py", "test_compare.py", "test_campaign_choices.py", "test_campaign_interrupted.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, in the order of LONG; the others stay in theirs."""
+    order = {name: k for k, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.name, len(LONG)))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import time
 
 import psutil
 
 from kmde_fw.processes import descendants, end, is_running, working_in
-
-
-def until(condition, seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
+from waiting import until
 
 
 def test_a_process_is_known_by_its_id_and_its_start():

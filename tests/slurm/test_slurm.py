@@ -15,15 +15,17 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-from fireworks import Firework, LaunchPad, Workflow
+from fireworks import LaunchPad
 
+import sleepers
 from kmde_fw.cluster import CATEGORIES, Site, write_cluster_files
 from kmde_fw.store import Store
 from kmde_fw.workflows.launchpad import open_launchpad
+from sleepers import add_sleeper, state
+from waiting import until
 
 KMDE = [sys.executable, "-m", "kmde_fw"]
 PARTITIONS = {"kmde_cpu": "cpu", "kmde_train": "train", "kmde_dft": "dft"}
-STEPS = Path(__file__).parents[1] / "workflows"
 CU_AU = Path(__file__).parents[2] / "fw_specs" / "cu_au"
 in_full = pytest.mark.skipif("KMDE_SLURM_FULL" not in os.environ, reason="minutes long: `make test-slurm` runs it")
 
@@ -31,8 +33,8 @@ in_full = pytest.mark.skipif("KMDE_SLURM_FULL" not in os.environ, reason="minute
 @pytest.fixture
 def pad(launchpad_file: Path, connection, monkeypatch) -> Iterator[LaunchPad]:
     """The LaunchPad of `launchpad_file`; jobs find the steps of `sleepers`."""
-    monkeypatch.syspath_prepend(str(STEPS))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(STEPS), os.environ.get("PYTHONPATH", "")]))
+    folder = str(Path(sleepers.__file__).parent)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")]))
     pad = open_launchpad(connection)
     Store(pad.db)
     yield pad
@@ -65,29 +67,6 @@ def qlaunch(folder: Path, category: str, *words: str) -> list[str]:
     return [*KMDE, "fw", "qlaunch", *map(str, files), *words]
 
 
-def nap(pad: LaunchPad) -> int:
-    """A firework of category kmde_dft that sleeps. Returns its id."""
-    spec = {
-        "_tasks": [{"_fw_name": "{{sleepers.Sleep}}", "how": "sleep"}],
-        "_category": "kmde_dft",
-        "_add_launchpad_and_fw_id": True,
-        "kmde": {"campaign": "nap", "cycle": 0, "step": "Sleep"},
-    }
-    pad.add_wf(Workflow([Firework.from_dict({"fw_id": -1, "name": "nap", "spec": spec})], metadata={"campaign": "nap"}))
-    return int(pad.fireworks.find_one({}, sort=[("fw_id", -1)])["fw_id"])
-
-
-def state(pad: LaunchPad, fw_id: int) -> str:
-    return str(pad.fireworks.find_one({"fw_id": fw_id}, {"state": 1})["state"])
-
-
-def until(condition: Callable[[], Any], seconds: float = 120.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.2)
-
-
 def submitted(folder: Path, launch: Path, pad: LaunchPad, fw_id: int) -> str:
     """Reserve and submit the firework. Returns its job."""
     launch.mkdir(exist_ok=True)
@@ -110,7 +89,7 @@ def output(launch: Path) -> str:
 
 
 def test_a_cancelled_job_releases_its_firework_at_once(pad, slurm, site, tmp_path):
-    fw_id = nap(pad)
+    fw_id = add_sleeper(pad, "sleep", "kmde_dft")
     job = submitted(site(), tmp_path / "a", pad, fw_id)
     processes = runs(tmp_path / "a")
     assert (state(pad, fw_id), slurm.state(job)) == ("RUNNING", "RUNNING")
@@ -120,21 +99,21 @@ def test_a_cancelled_job_releases_its_firework_at_once(pad, slurm, site, tmp_pat
     slurm.ask("scancel", job)
     until(lambda: state(pad, fw_id) == "READY", 30)
     until(lambda: not any(psutil.pid_exists(pid) for pid in processes), 30)
-    until(lambda: "nap: stopped by signal 15 (SIGTERM), now READY" in output(tmp_path / "a"), 30)
+    until(lambda: "nap sleep: stopped by signal 15 (SIGTERM), now READY" in output(tmp_path / "a"), 30)
 
 
 @in_full
 def test_the_end_of_the_wall_time_is_announced_and_releases_the_firework(pad, slurm, site, tmp_path):
-    fw_id = nap(pad)
+    fw_id = add_sleeper(pad, "sleep", "kmde_dft")
     # a minute is the least that SLURM knows; it may send the signal a minute early
     submitted(site(walltime="00:02:00", signal="B:USR1@60"), tmp_path / "a", pad, fw_id)
     runs(tmp_path / "a")
     until(lambda: state(pad, fw_id) == "READY")
-    until(lambda: "nap: stopped by signal 10 (SIGUSR1), now READY" in output(tmp_path / "a"), 30)
+    until(lambda: "nap sleep: stopped by signal 10 (SIGUSR1), now READY" in output(tmp_path / "a"), 30)
 
 
 def test_a_job_killed_with_everything_in_it_is_found_by_reconcile(pad, slurm, site, tmp_path):
-    fw_id = nap(pad)
+    fw_id = add_sleeper(pad, "sleep", "kmde_dft")
     folder = site()
     job = submitted(folder, tmp_path / "a", pad, fw_id)
     rocket, child = runs(tmp_path / "a")
@@ -153,7 +132,7 @@ def test_a_job_killed_with_everything_in_it_is_found_by_reconcile(pad, slurm, si
 
 
 def test_a_reservation_whose_job_was_cancelled_in_the_queue_is_released(pad, slurm, site, tmp_path):
-    fw_id = nap(pad)
+    fw_id = add_sleeper(pad, "sleep", "kmde_dft")
     folder = site(queue="closed")
     job = submitted(folder, tmp_path / "a", pad, fw_id)
     words = [*KMDE, "reconcile", "-l", str(folder / "my_launchpad.yaml"), "--json"]

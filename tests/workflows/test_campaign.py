@@ -3,74 +3,32 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import signal
-import socket
 import subprocess
-import sys
-import time
+import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 
-from kmde_fw.cli.work import launch_all
+from campaigns import BIN, call, picks, write_campaign
 from kmde_fw.firetasks.base import CampaignView
 from kmde_fw.firetasks.select import outlier_atoms
 from kmde_fw.hdnnp.model_file import from_bytes
 from kmde_fw.store import COLLECTIONS, Store, read_launchpad
 from kmde_fw.workflows.cycle import may_spawn
 from kmde_fw.workflows.launchpad import ensure_initialised, open_launchpad
-from kmde_fw.workflows.prepare import prepare
-from kmde_fw.workflows.start import submit, workflow_yaml
-
-CU_AU = Path(__file__).parent.parent.parent / "fw_specs" / "cu_au"
-BIN = Path(sys.executable).parent
-
-
-def write_campaign(folder: Path, **changes: Any) -> Path:
-    """A copy of the Cu-Au campaign, smaller, with changes laid over its sections."""
-    shutil.copytree(CU_AU, folder, dirs_exist_ok=True)
-    data = yaml.safe_load((CU_AU / "campaign.yaml").read_text())
-    data["training"] = {"max_closures": 30, "seeds": [0, 1]}
-    data["network"] = {"hidden": [8]}
-    data["design"].update(candidates=400, picks_per_cycle=1)
-    data["stop"]["max_surrogates"] = 2
-    data["evaluate"] = {"again": ["target.extxyz"]}
-    data["dopant"] = "Cu"
-    for key, value in changes.items():
-        data[key] = {**data[key], **value} if isinstance(value, dict) and isinstance(data.get(key), dict) else value
-    path = folder / "campaign.yaml"
-    path.write_text(yaml.safe_dump(data))
-    return path
-
-
-def call(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """A command of this environment."""
-    command = [str(BIN / str(words[0])), *map(str, words[1:])]
-    return subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, timeout=240, env={**os.environ, "NO_COLOR": "1"}
-    )
-
-
-def picks(store: Store, name: str = "cu_au") -> list[str]:
-    """Structure ids of the picks, cycle by cycle."""
-    return [
-        c["structure_id"] for s in store.find("selections", {"campaign": name}) for slot in s["slots"] for c in slot[:1]
-    ]
+from kmde_fw.workflows.start import workflow_yaml
 
 
 @pytest.fixture(scope="module")
 def by_hand(tmp_path_factory, client, mongo_uri):
     """The campaign run by `lpad add` and two `rlaunch rapidfire` at once; the folder and its store."""
     folder = tmp_path_factory.mktemp("by_hand")
+    name = f"kmde_test_by_hand_{uuid.uuid4().hex[:8]}"
     launchpad = folder / "launchpad.yaml"
-    launchpad.write_text(yaml.safe_dump({"host": mongo_uri, "name": "kmde_test_by_hand", "uri_mode": True}))
-    client.drop_database("kmde_test_by_hand")
+    launchpad.write_text(yaml.safe_dump({"host": mongo_uri, "name": name, "uri_mode": True}))
     write_campaign(folder)
     (folder / "workflow.yaml").write_text(workflow_yaml("cu_au", Path("campaign.yaml")))
     pad = open_launchpad(read_launchpad(launchpad))
@@ -91,8 +49,8 @@ def by_hand(tmp_path_factory, client, mongo_uri):
     for rocket in rockets:
         _, errors = rocket.communicate(timeout=240)
         assert rocket.returncode == 0, errors
-    yield folder, Store(client["kmde_test_by_hand"])
-    client.drop_database("kmde_test_by_hand")
+    yield folder, Store(client[name])
+    client.drop_database(name)
 
 
 def test_every_firework_ran_exactly_once(by_hand):
@@ -212,20 +170,6 @@ def test_outlier_atoms_that_are_not_listed_are_found_again(by_hand):
         assert outlier_atoms({**analysis, "outliers": analysis["outliers"][:5]}, train, target, view) == listed
 
 
-def test_the_score_of_key_motif_is_made_of_its_terms(launchpad_file, store, tmp_path):
-    ended = run_campaign(
-        tmp_path, launchpad_file, "by_motifs", stop={"max_surrogates": 1}, design={"strategy": "key_motif"}
-    )
-    assert ended.returncode == 0, ended.stderr
-    (slot,) = store.get("selections", "by_motifs/001")["slots"]
-    pick = slot[0]
-    assert pick["score"] == pytest.approx(pick["motif_score"] - pick["distance_penalty"] - pick["energy_penalty"])
-    assert "promise" not in pick
-    last = store.cycles("by_motifs")[-1]
-    assert last["promised"] == []
-    assert last["realised"]["vicinity"][1] < last["realised"]["vicinity"][0], "measured whatever the strategy"
-
-
 def test_the_last_model_comes_out_as_a_file(by_hand):
     from kmde_fw.hdnnp import HdnnpCalculator
     from kmde_fw.inputs import read_structures
@@ -322,195 +266,3 @@ def test_kmde_run_gives_the_same_picks_and_continues_or_says_finished(by_hand, l
     refused = call("kmde", "submit", taken, "-l", launchpad_file, cwd=tmp_path)
     assert refused.returncode == 1
     assert "is taken" in refused.stderr
-
-
-def run_campaign(folder: Path, launchpad: Path, name: str, **changes: Any) -> subprocess.CompletedProcess[str]:
-    """A one-pick campaign from start to end."""
-    file = write_campaign(folder / name, name=name, training={"seeds": [0], "max_closures": 3}, **changes)
-    return call("kmde", "run", file, "-l", launchpad, cwd=folder)
-
-
-def test_a_narrow_domain_refuses_labels_also_those_that_another_campaign_has(launchpad_file, store, tmp_path):
-    """The next-best candidate takes a refused one's place; when none is left the campaign says so and ends."""
-    narrow = {"reference": {"domain": {"min_bond": 0.8, "scale": [1.18, 1.19]}}, "stop": {"max_surrogates": 1}}
-    wide = run_campaign(tmp_path, launchpad_file, "wide", stop={"max_surrogates": 1})
-    assert wide.returncode == 0, wide.stderr
-    assert store.cycles("wide")[-1]["n_surrogates"] == 1
-    accepted = store.count("labels", {"state": "accepted"})
-    ended = run_campaign(tmp_path, launchpad_file, "narrow", **narrow)
-    assert ended.returncode == 0, ended.stderr
-    assert "refused label, cycle 3: scale:" in ended.stdout
-    assert "all 12 labels of the last 3 cycles failed" in ended.stdout
-    outcome = store.outcomes("narrow", 1)[0]
-    assert outcome["label_id"] is None
-    selection = store.selection("narrow", 1)
-    assert [r["structure_id"] for r in outcome["refused"]] == [c["structure_id"] for c in selection["slots"][0]]
-    assert len(outcome["refused"]) == 4, "the pick and its three reserves"
-    assert store.count("labels", {"state": "accepted"}) == accepted
-    assert all(cycle["n_surrogates"] == 0 for cycle in store.cycles("narrow"))
-    assert store.campaign("narrow")["state"] == "finished"
-    # the first pick was labelled by the other campaign, and is refused here all the same
-    assert picks(store, "narrow")[0] == picks(store, "wide")[0]
-
-
-def test_a_random_campaign_runs(launchpad_file, store, tmp_path):
-    ended = run_campaign(
-        tmp_path, launchpad_file, "dice", stop={"max_surrogates": 1}, design={"strategy": "random", "candidates": 100}
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert store.cycles("dice")[-1]["n_surrogates"] == 1
-    assert store.motifs("dice", 0) == []
-
-
-def test_when_a_campaign_without_outliers_ends_and_what_its_labels_may_cost(launchpad_file, store, tmp_path):
-    """The target is a perfect crystal, a parent of the candidates: one label, and no atom is an outlier any more."""
-    pad = open_launchpad(read_launchpad(launchpad_file))
-
-    def run(name, **stop):
-        file = write_campaign(
-            tmp_path / name,
-            name=name,
-            training={"seeds": [0], "max_closures": 3},
-            target=["cuau.cif"],
-            evaluate={},
-            design={"candidates": 100, "prototypes": [], "max_strain": 0, "max_displacement": 0},
-            stop={"max_surrogates": 2, **stop},
-        )
-        submit(pad, prepare(file))
-        launch_all(pad, [name], tmp_path)
-        return store.cycles(name)
-
-    content = run("content", vicinity_gain=0.9, energy_change=None, force_change=None)
-    patient = run("patient", vicinity_gain=0.0, energy_change=1e-9, force_change=1e-9)
-    thrifty = run("thrifty", vicinity_gain=0.0, max_cost=1.0001 * content[1]["cost"])
-    pad.connection.close()
-    assert content[1]["opinion"] == patient[1]["opinion"]
-    assert patient[0]["n_outliers"] > 0
-    assert patient[1]["n_outliers"] == 0
-    before, after = patient[1]["remaining"]["vicinity"]
-    assert 0 < 1 - after / before < 0.9
-    assert before == pytest.approx(patient[1]["opinion"]["vicinity"], rel=1e-6)
-    assert [cycle["n_surrogates"] for cycle in content] == [0, 1]
-    assert content[1]["reason"].startswith("no target atom is an outlier any more")
-    nearer = f"the best remaining candidate would bring the target's vicinity {100 * (1 - after / before):.1f} % nearer"
-    assert content[1]["reason"].endswith(nearer)
-    assert [cycle["n_surrogates"] for cycle in patient] == [0, 1, 2]
-    assert patient[1]["reason"].endswith(nearer)
-
-    # what is predicted for the target moved, from one cycle's model to the next one's
-    assert "the energies predicted for the target still moved by" in patient[1]["reason"]
-    assert "the forces predicted for the target still moved by" not in patient[1]["reason"], "they are 0 by symmetry"
-    energies, models = [], []
-    for cycle in patient[:2]:
-        evaluation = store.get("evaluations", cycle["_id"])
-        energies.append(evaluation["rows"][0]["target_energies"])
-        models.append(from_bytes(store.get_blob(store.get("models", evaluation["models"][0])["weights"]["sha256"])))
-    (target,) = store.get_structures(store.campaign("patient")["target_structures"])
-    assert patient[0]["changes"] is None
-    assert patient[1]["changes"]["energy"] == pytest.approx(1000 * abs(energies[1][0] - energies[0][0]) / len(target))
-    forces = [model.predict(target).forces for model in models]
-    change = np.sqrt(np.mean((forces[1] - forces[0]) ** 2))
-    assert patient[1]["changes"]["forces"] == pytest.approx(change, abs=1e-12)
-
-    # one label can be paid, no second one
-    assert [cycle["n_surrogates"] for cycle in thrifty] == [0, 1, 1]
-    assert 0 < thrifty[1]["spent"] == thrifty[1]["cost"] == content[1]["cost"]
-    assert "no candidate could be picked in cycle 2 (0 of 1 picks" in thrifty[2]["reason"]
-    assert "that cost more than max_cost leaves" in thrifty[2]["reason"]
-    assert store.campaign("thrifty")["reason"] == thrifty[2]["reason"]
-
-
-def test_workers_end_with_kmde_run_and_the_next_run_goes_on(launchpad_file, store, tmp_path):
-    file = write_campaign(tmp_path / "c", training={"seeds": [0], "max_closures": 20_000, "patience": 20_000})
-    words = [str(BIN / "kmde"), "run", str(file), "-l", str(launchpad_file), "--directory", str(tmp_path / "run")]
-    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(lambda: any("Train" in step["message"] for step in store.progress("cu_au")))
-    process.terminate()
-    assert process.wait(timeout=40) == 128 + signal.SIGTERM
-    wait_for(lambda: not workers_of(tmp_path / "run"))
-    assert store.database["fireworks"].count_documents({"state": "RUNNING"}) == 0
-    status = json.loads(call("kmde", "status", "cu_au", "-l", launchpad_file, "--json", cwd=tmp_path).stdout)
-    assert {f["reason"] for f in status["fizzled"]} == {"SystemExit: interrupted: stopped by signal 15 (SIGTERM)"}
-
-    # kill -9 leaves nobody to tell the workers, and a killed worker leaves its firework RUNNING
-    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(lambda: any("Train" in step["message"] for step in store.progress("cu_au")))
-    process.kill()
-    process.wait()
-    wait_for(lambda: not workers_of(tmp_path / "run"))
-
-
-def test_what_a_worker_killed_in_the_act_leaves_is_cleared_away(launchpad_file, store, tmp_path):
-    """FireWorks had written the next cycle's fireworks, and neither their workflow nor the end of Advance."""
-    file = write_campaign(tmp_path / "c", training={"seeds": [0], "max_closures": 3}, stop={"max_surrogates": 1})
-    words = ("kmde", "run", file, "-l", launchpad_file, "--directory", tmp_path / "run")
-    assert call(*words, cwd=tmp_path).returncode == 0
-    fireworks, workflows, launches = (store.database[name] for name in ("fireworks", "workflows", "launches"))
-    late = {fw["fw_id"] for fw in fireworks.find({"spec.kmde.cycle": 1})}
-    (workflow,) = workflows.find()
-    links = {
-        key: [c for c in value if c not in late] for key, value in workflow["links"].items() if int(key) not in late
-    }
-    advance = fireworks.find_one({"spec.kmde.cycle": 0, "spec.kmde.step": "Advance"})
-    finish = fireworks.find_one({"spec.kmde.step": "Finish"})
-    links[str(advance["fw_id"])] = [finish["fw_id"]]
-    parents = {
-        key: [c for c in value if c not in late]
-        for key, value in workflow["parent_links"].items()
-        if int(key) not in late
-    }
-    parents[str(finish["fw_id"])] = [advance["fw_id"]]
-    nodes = [n for n in workflow["nodes"] if n not in late]
-    states = {key: value for key, value in workflow["fw_states"].items() if int(key) not in late}
-    states.update({str(advance["fw_id"]): "RUNNING", str(finish["fw_id"]): "WAITING"})
-    changed = {"links": links, "parent_links": parents, "nodes": nodes, "fw_states": states, "state": "RUNNING"}
-    workflows.update_one({"_id": workflow["_id"]}, {"$set": {**changed, "locked": True}})
-    fireworks.update_many({"fw_id": {"$in": list(late)}}, {"$set": {"state": "READY"}})
-    fireworks.update_one({"_id": finish["_id"]}, {"$set": {"state": "WAITING", "launches": []}})
-    fireworks.update_one({"_id": advance["_id"]}, {"$set": {"state": "RUNNING"}})
-    # a process number that no process has any more
-    worker = f"kmde {socket.gethostname()} {2**22 + 1}"
-    launches.update_many(
-        {"launch_id": {"$in": advance["launches"]}}, {"$set": {"state": "RUNNING", "fworker.name": worker}}
-    )
-    store.set_campaign_state("cu_au", "running", "")
-
-    again = call(*words, cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert "ready again: cu_au 000 Advance" in again.stdout
-    assert store.campaign("cu_au")["state"] == "finished"
-    assert {fw["state"] for fw in fireworks.find()} == {"COMPLETED"}
-    assert not late & {fw["fw_id"] for fw in fireworks.find()}, "the orphans are gone, others have taken their place"
-
-
-def test_children_that_were_never_told_of_their_parent_go_on(launchpad_file, store, tmp_path):
-    """Evaluate was written as done, and its worker killed before its workflow and Advance heard of it."""
-    file = write_campaign(tmp_path / "c", training={"seeds": [0], "max_closures": 3}, stop={"max_surrogates": 0})
-    words = ("kmde", "run", file, "-l", launchpad_file, "--directory", tmp_path / "run")
-    assert call(*words, cwd=tmp_path).returncode == 0
-    fireworks, workflows = store.database["fireworks"], store.database["workflows"]
-    steps = {fw["spec"]["kmde"]["step"]: fw["fw_id"] for fw in fireworks.find()}
-    states = {f"fw_states.{steps['Evaluate']}": "RUNNING"}
-    states |= {f"fw_states.{steps[step]}": "WAITING" for step in ("Advance", "Finish")}
-    workflows.update_one({"nodes": steps["Evaluate"]}, {"$set": {**states, "state": "RUNNING"}})
-    waiting = [steps["Advance"], steps["Finish"]]
-    fireworks.update_many({"fw_id": {"$in": waiting}}, {"$set": {"state": "WAITING", "launches": []}})
-    store.set_campaign_state("cu_au", "running", "")
-
-    again = call(*words, cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert store.campaign("cu_au")["state"] == "finished"
-    assert {fw["state"] for fw in fireworks.find()} == {"COMPLETED"}
-
-
-def workers_of(directory: Path) -> list[str]:
-    """Command lines of the workers that launch in a directory."""
-    lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
-    return [line for line in lines if f"--directory {directory}" in line and " work " in line]
-
-
-def wait_for(condition, seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.2)

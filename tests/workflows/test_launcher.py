@@ -16,9 +16,10 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-from fireworks import Firework, FWAction, FWorker, LaunchPad, Workflow
+from fireworks import FWAction, FWorker, LaunchPad
 from typer.testing import CliRunner
 
+import sleepers
 from kmde_fw.cli import build_app
 from kmde_fw.errors import ConfigError, EngineError
 from kmde_fw.store import Store
@@ -27,51 +28,20 @@ from kmde_fw.workflows.launchpad import open_launchpad
 from kmde_fw.workflows.lost import MARK, find_lost, find_silent, is_interruption, release_lost
 from kmde_fw.workflows.queues import current_job, queue_here
 from kmde_fw.workflows.rockets import fizzled
-
-TASK = "{{sleepers.Sleep}}"
+from sleepers import add_sleeper, state
+from waiting import until
 
 
 @pytest.fixture
 def pad(launchpad_file: Path, connection, monkeypatch) -> Iterator[LaunchPad]:
     """The LaunchPad of `launchpad_file`; rockets find the steps of `sleepers`."""
-    folder = str(Path(__file__).parent)
-    monkeypatch.syspath_prepend(folder)
+    folder = str(Path(sleepers.__file__).parent)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")]))
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     pad = open_launchpad(connection)
     Store(pad.db)
     yield pad
     pad.connection.close()
-
-
-def add(pad: LaunchPad, how: str, category: str = "kmde_cpu", task: str = TASK) -> int:
-    """One firework of campaign `nap`. Returns its id."""
-    spec = {
-        "_tasks": [{"_fw_name": task, "how": how}],
-        "_category": category,
-        "_add_launchpad_and_fw_id": True,
-        "kmde": {"campaign": "nap", "cycle": 0, "step": "Sleep"},
-    }
-    dictionary = {"fw_id": -1, "name": f"nap {how}", "spec": spec, "created_on": "2026-01-01T00:00:00"}
-    if task != TASK:
-        ids = pad.get_new_fw_id()
-        pad.fireworks.insert_one(
-            {**dictionary, "fw_id": ids, "state": "READY", "launches": [], "archived_launches": []}
-        )
-        return ids
-    pad.add_wf(Workflow([Firework.from_dict(dictionary)], metadata={"campaign": "nap"}))
-    return int(pad.fireworks.find_one({}, sort=[("fw_id", -1)])["fw_id"])
-
-
-def state(pad: LaunchPad, fw_id: int) -> str:
-    return str(pad.fireworks.find_one({"fw_id": fw_id}, {"state": 1})["state"])
-
-
-def until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.1)
 
 
 class Launched:
@@ -104,7 +74,7 @@ def gone(pid: int) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_makes_the_firework_ready_again_at_once_until_it_came_too_often(pad, launchpad_file, tmp_path, number):
-    fw_id = add(pad, "sleep")
+    fw_id = add_sleeper(pad, "sleep")
     for launch, expected in enumerate(["READY", "FIZZLED"]):
         running = Launched(
             launchpad_file, tmp_path / str(launch), "singleshot", "--fw_id", str(fw_id), "--retries", "2"
@@ -124,7 +94,7 @@ def test_a_signal_makes_the_firework_ready_again_at_once_until_it_came_too_often
 
 
 def test_a_rocket_killed_outright_leaves_neither_a_running_firework_nor_processes(pad, launchpad_file, tmp_path):
-    fw_id = add(pad, "sleep")
+    fw_id = add_sleeper(pad, "sleep")
     running = Launched(launchpad_file, tmp_path / "a", "rapidfire")
     os.kill(running.rocket, signal.SIGKILL)
     code, out = running.end()
@@ -135,7 +105,7 @@ def test_a_rocket_killed_outright_leaves_neither_a_running_firework_nor_processe
 
 
 def test_a_killed_supervisor_takes_its_rocket_along(pad, launchpad_file, tmp_path):
-    fw_id = add(pad, "sleep")
+    fw_id = add_sleeper(pad, "sleep")
     running = Launched(launchpad_file, tmp_path / "a")
     running.process.kill()
     assert running.end()[0] == -signal.SIGKILL
@@ -144,7 +114,7 @@ def test_a_killed_supervisor_takes_its_rocket_along(pad, launchpad_file, tmp_pat
 
 
 def test_a_rocket_that_does_not_listen_is_ended_after_the_grace_period(pad, launchpad_file, tmp_path):
-    fw_id = add(pad, "deaf")
+    fw_id = add_sleeper(pad, "deaf")
     running = Launched(launchpad_file, tmp_path / "a", "--grace", "1")
     running.process.terminate()
     code, out = running.end()
@@ -155,7 +125,7 @@ def test_a_rocket_that_does_not_listen_is_ended_after_the_grace_period(pad, laun
 
 
 def test_where_all_is_killed_at_once_reconcile_finds_out(pad, launchpad_file, tmp_path):
-    fw_id = add(pad, "sleep")
+    fw_id = add_sleeper(pad, "sleep")
     running = Launched(launchpad_file, tmp_path / "a")
     words = ["reconcile", "-l", str(launchpad_file)]
     assert "nothing is lost" in kmde(*words), "it runs"
@@ -171,7 +141,7 @@ def test_where_all_is_killed_at_once_reconcile_finds_out(pad, launchpad_file, tm
 
 
 def test_a_failed_step_stays_fizzled_and_rapidfire_goes_on_with_what_its_worker_takes(pad, launchpad_file, tmp_path):
-    failed, done, other = add(pad, "fail"), add(pad, "quick"), add(pad, "quick", "kmde_dft")
+    failed, done, other = add_sleeper(pad, "fail"), add_sleeper(pad, "quick"), add_sleeper(pad, "quick", "kmde_dft")
     worker = tmp_path / "my_fworker.yaml"
     worker.write_text(yaml.safe_dump({"name": "here", "category": "kmde_cpu", "query": "{}"}))
     words = ("rapidfire", "--wait", "0", "-w", str(worker))
@@ -181,15 +151,15 @@ def test_a_failed_step_stays_fizzled_and_rapidfire_goes_on_with_what_its_worker_
     assert len(list((tmp_path / "a").glob("launcher_*"))) == 2
     (launch,) = pad.launches.find({"fw_id": done})
     assert launch["fworker"]["env"][MARK]["host"] == socket.gethostname()
-    add(pad, "quick")
-    add(pad, "quick")
+    add_sleeper(pad, "quick")
+    add_sleeper(pad, "quick")
     code, _ = Launched(launchpad_file, tmp_path / "a", *words, "--nlaunches", "1", wait=False).end()
     assert code == 0
     assert pad.fireworks.count_documents({"state": "READY", "spec._category": "kmde_cpu"}) == 1
 
 
 def test_an_older_kmde_fw_launches_nothing_and_gives_its_reservation_back(pad, launchpad_file, tmp_path):
-    fw_id = add(pad, "quick")
+    fw_id = add_sleeper(pad, "quick")
     assert mismatches(pad, {}) == []
     campaign = {"_id": "nap", "code_version": "99.1.0", "state": "running"}
     pad.db["campaigns"].insert_one(campaign)
@@ -201,7 +171,10 @@ def test_an_older_kmde_fw_launches_nothing_and_gives_its_reservation_back(pad, l
 
 
 def test_a_step_that_this_installation_does_not_have_is_not_touched(pad):
-    fw_id = add(pad, "quick", task="{{kmde_fw.firetasks.dream.Dream}}")
+    fw_id = add_sleeper(pad, "quick")
+    # FireWorks itself cannot queue what it cannot import
+    dream = {"spec._tasks.0._fw_name": "{{kmde_fw.firetasks.dream.Dream}}"}
+    pad.fireworks.update_one({"fw_id": fw_id}, {"$set": dream})
     (sentence,) = mismatches(pad, {})
     assert "does not have the step kmde_fw.firetasks.dream.Dream" in sentence
     assert state(pad, fw_id) == "READY"
@@ -264,7 +237,7 @@ SLURM = {"queue": "slurm", "job": "12", "cluster": "here"}
     ({}, "", ""),
 ])  # fmt: skip
 def test_a_worker_elsewhere_is_looked_for_in_its_queue(pad, queue, worker, listing, reason):
-    fw_id = add(pad, "sleep")
+    fw_id = add_sleeper(pad, "sleep")
     running(pad, fw_id, **worker)
     queue(listing)
     found = find_lost(pad, queue_here())
@@ -285,7 +258,7 @@ Job id            Name             User              Time Use S Queue
     ("R", ""), ("E", ""), ("C", "not in the queue any more"), ("Q", "waits in the queue again"),
 ])  # fmt: skip
 def test_pbs_as_well(pad, queue, sign, reason):
-    fw_id = add(pad, "sleep")
+    fw_id = add_sleeper(pad, "sleep")
     running(pad, fw_id, queue="pbs", job="11", cluster="pbs01")
     queue(PBS.format(sign), "pbs01", "pbs")
     found = find_lost(pad, queue_here("pbs"))
@@ -294,7 +267,7 @@ def test_pbs_as_well(pad, queue, sign, reason):
 
 
 def test_reservations_are_compared_with_the_queue(pad, queue):
-    here, elsewhere = add(pad, "sleep"), add(pad, "quick")
+    here, elsewhere = add_sleeper(pad, "sleep"), add_sleeper(pad, "quick")
     for fw_id, job, host in ((here, "7", socket.gethostname()), (elsewhere, "8", "login2")):
         _, launch_id = pad.reserve_fw(FWorker(), "/tmp", host=host, fw_id=fw_id)
         pad.set_reservation_id(launch_id, job)
@@ -308,7 +281,7 @@ def test_reservations_are_compared_with_the_queue(pad, queue):
 
 
 def test_a_reservation_whose_qlaunch_died_is_released_after_a_while(pad, queue, monkeypatch):
-    fw_id = add(pad, "sleep")
+    fw_id = add_sleeper(pad, "sleep")
     pad.reserve_fw(FWorker(), "/tmp")
     queue("")
     assert find_lost(pad, queue_here()) == []
@@ -324,7 +297,7 @@ def test_a_reservation_whose_qlaunch_died_is_released_after_a_while(pad, queue, 
 
 
 def test_nothing_is_released_where_the_queue_does_not_answer(pad, queue):
-    fw_id = add(pad, "sleep")
+    fw_id = add_sleeper(pad, "sleep")
     running(pad, fw_id, **SLURM)
     queue(None)
     with pytest.raises(EngineError, match=r"the queue does not answer: `squeue .*` ended with 1: cannot reach"):
@@ -333,7 +306,7 @@ def test_nothing_is_released_where_the_queue_does_not_answer(pad, queue):
 
 
 def test_a_worker_that_has_spoken_meanwhile_is_left_alone(pad, queue):
-    fw_id = add(pad, "sleep")
+    fw_id = add_sleeper(pad, "sleep")
     running(pad, fw_id, **SLURM)
     queue("")
     (lost,) = find_lost(pad, queue_here())
@@ -342,7 +315,7 @@ def test_a_worker_that_has_spoken_meanwhile_is_left_alone(pad, queue):
 
 
 def test_what_has_been_silent_for_long_is_named(pad):
-    fw_id = add(pad, "sleep")
+    fw_id = add_sleeper(pad, "sleep")
     running(pad, fw_id)
     assert find_silent(pad, 60) == []
     (silent,) = find_silent(pad, -1)

@@ -8,8 +8,6 @@ import subprocess
 import sys
 import tarfile
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from ase.calculators.emt import EMT
 
 from kmde_fw.errors import EngineError
 from kmde_fw.records import Structure
+from waiting import until
 
 #: what custodian corrects: fault, further settings, what it did
 CORRECTED = [
@@ -33,7 +32,7 @@ CORRECTED = [
     ),
     ("tet", {"incar": {"ISMEAR": -5}, "allow_changes": ["ISMEAR", "sigma"]}, "tet", {"ISMEAR": [-5, 0]}),
     ("zbrent", {"allow_changes": ["EDIFF"]}, "zbrent", {"NELMIN": [None, 8]}),
-    ("hang", {"incar": {"ALGO": "Fast"}, "handlers": {"FrozenJobErrorHandler": {"timeout": 2}}}, "Frozen job", {}),
+    ("hang", {"incar": {"ALGO": "Fast"}, "handlers": {"FrozenJobErrorHandler": {"timeout": 4}}}, "Frozen job", {}),
 ]
 #: what becomes no label: fault, further settings, state, a part of the reason
 REFUSED = [
@@ -50,7 +49,7 @@ REFUSED = [
         "level of theory: a correction changed what decides the energy: ISMEAR",
     ),
     ("zbrent", {}, "rejected", "EDIFF 1e-05 → 1e-06"),
-    ("hang", {"handlers": {"FrozenJobErrorHandler": {"timeout": 1}}}, "failed", "knows no correction for: Frozen job"),
+    ("hang", {"handlers": {"FrozenJobErrorHandler": {"timeout": 3}}}, "failed", "knows no correction for: Frozen job"),
     ("crash", {}, "failed", "VASP ended with exit code 134"),
     ("segfault", {}, "failed", "VASP ended with signal 11 (SIGSEGV)"),
     ("truncated", {}, "failed", "VasprunXMLValidator found no complete output"),
@@ -58,7 +57,7 @@ REFUSED = [
     ("moved", {}, "rejected", "(Cu) has moved by 0.017 Å"),
     ("ionic", {}, "rejected", "one ionic step: 2 ionic steps"),
     ("slow", {"walltime": 2, "handlers": {}}, "failed", "stopped after 2 s, when its wall time was over"),
-    ("hang", {"walltime": 1, "walltime_reserve": 1, "handlers": {}}, "failed", "wall time was over"),
+    ("hang", {"walltime": 3, "walltime_reserve": 1, "handlers": {}}, "failed", "wall time was over"),
     ("garbage", {}, "failed", "custodian failed: UnicodeDecodeError"),
     ("silent", {}, "failed", "found no complete output"),
 ]
@@ -252,15 +251,8 @@ def test_a_signal_leaves_no_vasp_and_no_potcar_behind(engine, crystal, tmp_path,
 
 
 def _when_it_runs(folder: Path, thread: int) -> None:
-    _wait(lambda: list(folder.glob("label.run-*/.standin_runs")))
+    until(lambda: list(folder.glob("label.run-*/.standin_runs")), 300)
     signal.pthread_kill(thread, signal.SIGUSR1)
-
-
-def _wait(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 300
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def _processes_in(directory: Path) -> list[str]:
@@ -318,9 +310,9 @@ def test_a_killed_worker_leaves_no_vasp_and_no_potcar_behind(crystal, tmp_path, 
     command = [sys.executable, "-c", code, tmp_path / "runs", tmp_path / "crystal.extxyz", str(script)]
     with subprocess.Popen(command, env={**os.environ, "KMDE_STANDIN_FAULT": "hang"}) as worker:
         try:
-            _wait(lambda: list(tmp_path.glob("runs/label.run-*/.standin_runs")))
+            until(lambda: list(tmp_path.glob("runs/label.run-*/.standin_runs")), 300)
             (directory,) = tmp_path.glob("runs/label.run-*")
             assert len(_processes_in(directory)) == 3, "the guard, the shell, the stand-in"
         finally:
             worker.kill()
-    _wait(lambda: not _processes_in(directory) and not list(directory.rglob("POTCAR*")))
+    until(lambda: not _processes_in(directory) and not list(directory.rglob("POTCAR*")), 300)
