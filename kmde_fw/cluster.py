@@ -71,42 +71,37 @@ env:
   scratch: {scratch}   # and `>>scratch<<`: the folder of the run directories, on a disk that outlives the job
 """
 
-SLURM = """\
+QADAPTER = """\
 # {what}
 # Submit with: kmde fw qlaunch -l {folder}/my_launchpad.yaml -w {here}/my_fworker.yaml -q {here}/my_qadapter.yaml \\
 #                              {submit}
 _fw_name: '{{{{fireworks.user_objects.queue_adapters.common_adapter.CommonAdapter}}}}'
-_fw_q_type: SLURM
+_fw_q_type: {queue}
 _fw_q_name: {category}
-# seconds for squeue; FireWorks' 5 are too few for a busy one
+# seconds for {listing}; FireWorks' 5 are too few for a busy one
 _fw_timeout: 30
 # `exec`: the queue's signals come to kmde launch, which releases the firework, and not to a shell that dies of them
 rocket_launch: exec {kmde} launch -l {folder}/my_launchpad.yaml -w {here}/my_fworker.yaml {mode}
 pre_rocket: export FW_CONFIG_FILE={folder}/FW_config.yaml OMP_NUM_THREADS={threads}
+{resources}{more}"""
+
+SLURM = """\
 nodes: 1
 ntasks: {ntasks}
 cpus_per_task: {threads}
 walltime: '{walltime}'
 # SIGUSR1 to the job's main process so many seconds ahead of the wall time (SLURM may send it a minute earlier)
 signal: B:USR1@{warning}
-{more}"""
+"""
 
 PBS = """\
-# {what}
-# Submit with: kmde fw qlaunch -l {folder}/my_launchpad.yaml -w {here}/my_fworker.yaml -q {here}/my_qadapter.yaml \\
-#                              {submit}
-_fw_name: '{{{{fireworks.user_objects.queue_adapters.common_adapter.CommonAdapter}}}}'
-_fw_q_type: PBS
-_fw_q_name: {category}
-# seconds for qstat; FireWorks' 5 are too few for a busy one
-_fw_timeout: 30
-# `exec`: the queue's SIGTERM comes to kmde launch, which releases the firework, and not to a shell that dies of it
-rocket_launch: exec {kmde} launch -l {folder}/my_launchpad.yaml -w {here}/my_fworker.yaml {mode}
-pre_rocket: export FW_CONFIG_FILE={folder}/FW_config.yaml OMP_NUM_THREADS={threads}
 nnodes: 1
 ppnode: {cores}
 walltime: '{walltime}'
-{more}"""
+"""
+
+#: by queue system: the command that lists its jobs, and what a job asks for
+QUEUES = {"slurm": ("squeue", SLURM), "pbs": ("qstat", PBS)}
 
 
 @dataclass(frozen=True)
@@ -179,9 +174,9 @@ class Site:
 
 def cluster_files(queue: str, site: Site) -> dict[Path, str]:
     """Text of each file, by its path below the site's folder. queue: slurm or pbs. ConfigError for another."""
-    templates = {"slurm": SLURM, "pbs": PBS}
-    if queue not in templates:
-        raise ConfigError(f"--cluster {queue}: no such queue system{did_you_mean(queue, templates)}; slurm or pbs")
+    if queue not in QUEUES:
+        raise ConfigError(f"--cluster {queue}: no such queue system{did_you_mean(queue, QUEUES)}; slurm or pbs")
+    listing, resources = QUEUES[queue]
     certificate = f"  tlsCAFile: {site.ca_file}\n" if site.ca_file and site.tls else ""
     files = {
         Path("my_launchpad.yaml"): LAUNCHPAD.format(
@@ -204,19 +199,24 @@ def cluster_files(queue: str, site: Site) -> dict[Path, str]:
         more = {"account": site.account, "queue": site.partitions.get(category)}
         if queue == "slurm" and kind.gpus:
             more["gres"] = f"gpu:{kind.gpus}"
-        files[Path(category) / "my_qadapter.yaml"] = templates[queue].format(
+        files[Path(category) / "my_qadapter.yaml"] = QADAPTER.format(
             what=kind.what,
+            queue=queue.upper(),
+            listing=listing,
             category=category,
             folder=site.folder,
             here=site.folder / category,
             kmde=site.kmde or _kmde(),
             mode=kind.mode,
             submit=kind.submit,
-            ntasks=kind.ntasks,
             threads=kind.threads,
-            cores=kind.ntasks * kind.threads,
-            walltime=kind.walltime,
-            warning=WARNING,
+            resources=resources.format(
+                ntasks=kind.ntasks,
+                threads=kind.threads,
+                cores=kind.ntasks * kind.threads,
+                walltime=kind.walltime,
+                warning=WARNING,
+            ),
             more="".join(f"{key}: {value}\n" for key, value in more.items() if value),
         )
     return files

@@ -7,6 +7,7 @@ import json
 import pickle
 import re
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pymongo
 import pytest
 import yaml
 from pymongo import monitoring
+from pymongo.errors import OperationFailure
 
 from kmde_fw.cli.work import launch_all
 from kmde_fw.config import load_campaign
@@ -28,11 +30,11 @@ from kmde_fw.workflows.start import submit
 
 PROJECT = Path(__file__).parent.parent
 CU_AU = PROJECT / "fw_specs" / "cu_au"
-MARKER = "S3cret-marker-of-the-test"
+PASSWORD = "S3cret-of-the-test"
 
 
 class Listener(monitoring.CommandListener):
-    """Keeps which commands go to which collections, and every one that tells of the marker."""
+    """Keeps which commands go to which collections, and every one that tells the password."""
 
     def __init__(self) -> None:
         self.used: set[tuple[str, str]] = set()
@@ -44,7 +46,7 @@ class Listener(monitoring.CommandListener):
         if isinstance(collection, str):
             for action in ACTIONS[name](event.command):
                 self.used.add((collection, action))
-        if MARKER in str(event.command):
+        if PASSWORD in str(event.command):
             self.leaks.append(name)
 
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
@@ -100,14 +102,26 @@ def role() -> dict[str, list[str]]:
     return found
 
 
+@pytest.fixture
+def worker_uri(mongo_uri, database) -> Iterator[str]:
+    """URI of the test's database with a user and a password, both of which the server asks for and checks."""
+    database.command("createUser", "worker", pwd=PASSWORD, roles=["readWrite"])
+    address = mongo_uri.removeprefix("mongodb://").rpartition("@")[2]
+    there = f"/{database.name}?authSource={database.name}&"
+    yield f"mongodb://worker:{PASSWORD}@{address.replace('/?', there)}"
+    database.command("dropUser", "worker")
+
+
 def test_a_worker_needs_no_more_than_its_role_and_tells_nobody_its_password(
-    mongo_uri, database, tmp_path, monkeypatch, capfd
+    worker_uri, database, tmp_path, monkeypatch, capfd
 ):
     """One campaign, submitted by a person and worked off by a worker whose commands are listened to."""
-    monkeypatch.setenv("KMDE_MONGO_URI", mongo_uri.replace("/?", f"/{database.name}?appname={MARKER}&"))
+    with pymongo.MongoClient(worker_uri.replace(PASSWORD, "another")) as client, pytest.raises(OperationFailure):
+        client[database.name]["campaigns"].find_one()
+    monkeypatch.setenv("KMDE_MONGO_URI", worker_uri)
     monkeypatch.chdir(tmp_path)
     connection = read_launchpad()
-    assert MARKER not in repr(connection)
+    assert PASSWORD not in repr(connection)
     pad = open_launchpad(connection)
     ensure_initialised(pad)
     submit(pad, prepare(small_campaign(tmp_path)))
@@ -124,14 +138,14 @@ def test_a_worker_needs_no_more_than_its_role_and_tells_nobody_its_password(
     assert listener.used <= allowed, f"the role lacks {sorted(listener.used - allowed)}"
 
     said = "".join(capfd.readouterr())
-    assert MARKER not in said
+    assert PASSWORD not in said
     assert listener.leaks == []
     everything = {name: list(database[name].find()) for name in database.list_collection_names()}
     assert {"fireworks", "launches", "campaigns", "kmde_blobs.chunks"} <= set(everything)
-    assert MARKER not in str(everything)
+    assert PASSWORD not in str(everything)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any(path.name == "FW.json" for path in files)
-    assert not [path for path in files if MARKER.encode() in path.read_bytes()]
+    assert not [path for path in files if PASSWORD.encode() in path.read_bytes()]
 
 
 def test_what_a_worker_may_not_do():
@@ -147,11 +161,11 @@ def test_what_a_worker_may_not_do():
 @pytest.mark.parametrize(
     "settings",
     [
-        {"host": f"mongodb://me:{MARKER}@127.0.0.1:1/?serverSelectionTimeoutMS=200", "name": "x", "uri_mode": True},
-        {"host": "127.0.0.1", "port": 1, "name": "x", "username": "me", "password": MARKER},
-        {"host": f"mongodb://me:{MARKER}@127.0.0.1:1/?nonsense=%zz", "name": "x", "uri_mode": True},
-        {"host": f"mongodb://me:{MARKER}@:::/", "name": "x", "uri_mode": True},
-        {"host": f"mongodb://me:{MARKER}@127.0.0.1:1/", "name": "x", "uri_mode": True, "nonsense": 1},
+        {"host": f"mongodb://me:{PASSWORD}@127.0.0.1:1/?serverSelectionTimeoutMS=200", "name": "x", "uri_mode": True},
+        {"host": "127.0.0.1", "port": 1, "name": "x", "username": "me", "password": PASSWORD},
+        {"host": f"mongodb://me:{PASSWORD}@127.0.0.1:1/?nonsense=%zz", "name": "x", "uri_mode": True},
+        {"host": f"mongodb://me:{PASSWORD}@:::/", "name": "x", "uri_mode": True},
+        {"host": f"mongodb://me:{PASSWORD}@127.0.0.1:1/", "name": "x", "uri_mode": True, "nonsense": 1},
     ],
 )
 def test_no_error_about_a_database_tells_the_password(settings, tmp_path, capfd):
@@ -169,7 +183,7 @@ def test_no_error_about_a_database_tells_the_password(settings, tmp_path, capfd)
         )
         assert done.returncode == 1
         assert "Traceback" not in done.stderr
-        assert MARKER not in done.stdout + done.stderr
+        assert PASSWORD not in done.stdout + done.stderr
         if command == ["db", "status"]:
             continue
         break

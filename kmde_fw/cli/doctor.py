@@ -15,7 +15,8 @@ from kmde_fw.errors import KmdeError, StoreError
 if TYPE_CHECKING:
     from fireworks import LaunchPad
 
-    from kmde_fw.doctor import Finding, Situation
+    from kmde_fw.doctor import Situation
+    from kmde_fw.findings import Finding
 
 
 def doctor(
@@ -71,9 +72,9 @@ def _show(findings: list[Finding]) -> None:
 
 
 def _machine(situation: Situation) -> list[Finding]:
-    from kmde_fw.doctor import examine
+    from kmde_fw.doctor import CHECKS
 
-    return examine(situation)
+    return CHECKS.examine(situation)
 
 
 def _of_file(path: Path, fworker: list[Path] | None) -> Situation:
@@ -107,7 +108,7 @@ def _database(
     fix: bool,
 ) -> list[Finding]:
     """The database, and what its campaigns say; with a name also the machine for that campaign."""
-    from kmde_fw.doctor import Finding
+    from kmde_fw.findings import Finding
     from kmde_fw.store import Store, read_launchpad
     from kmde_fw.workflows.launchpad import launchpad_of
 
@@ -117,7 +118,7 @@ def _database(
         with launchpad_of(launchpad) as pad:
             store = Store(pad.db)
             campaigns = [store.campaign(campaign)] if campaign else store.campaigns()
-            findings = [Finding("database", "ok", f"{where} answers: {len(campaigns)} campaigns")]
+            findings = [Finding("ok", f"{where} answers: {len(campaigns)} campaigns", check="database")]
             if campaign:
                 findings += _machine(_of_name(campaigns[0], fworker))
             option = f" -l {launchpad}" if launchpad else ""
@@ -125,7 +126,7 @@ def _database(
             return findings + _health(pad, campaigns, files, queue, all_hosts, option, fix)
     except StoreError as error:
         remedy = "kmde db start" if connection.is_loopback else f"check the server and {connection.source}"
-        return [Finding("database", "problem", str(error), remedy)]
+        return [Finding("problem", str(error), remedy, check="database")]
 
 
 def _fworker_files(given: list[Path] | None, folder: Path) -> list[Path]:
@@ -147,10 +148,10 @@ def _health(
 ) -> list[Finding]:
     from fireworks import FWorker
 
-    from kmde_fw.doctor import Finding
+    from kmde_fw.findings import Finding
     from kmde_fw.store import Store
     from kmde_fw.worker_env import env_of, query_of, read_fworker_file
-    from kmde_fw.workflows.health import Patient, examine
+    from kmde_fw.workflows.health import CHECKS, Patient
     from kmde_fw.workflows.queues import queue_here
 
     findings, workers = [], {}
@@ -160,9 +161,9 @@ def _health(
             worker = FWorker(data.get("name", str(file)), data.get("category", ""), query_of(data), env_of(data, file))
             workers[worker.name] = worker
         except KmdeError as error:
-            findings.append(Finding("worker file", "problem", f"{file}: {error}"))
+            findings.append(Finding("problem", f"{file}: {error}", check="worker file"))
     patient = Patient(pad, Store(pad.db), campaigns, workers, queue_here(queue), all_hosts, option)
-    findings += examine(patient)
+    findings += CHECKS.examine(patient)
     if not fix:
         return findings
     return [replace(f, mended=f.fix()) if f.state == "problem" and f.fix is not None else f for f in findings]

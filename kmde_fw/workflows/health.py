@@ -1,6 +1,6 @@
 """Is all well with the campaigns of a database? Named checks, each saying what it found and which command mends it.
 
-The counterpart of `kmde_fw.doctor`, which asks whether a machine can label. A new check is an entry here.
+Where all is well a check says so. `kmde_fw.doctor` asks whether a machine can label. A new check is an entry here.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from fireworks import FWorker, LaunchPad, fw_config
 
 from kmde_fw import __version__
 from kmde_fw.config import VaspReference, parse_campaign
-from kmde_fw.doctor import Finding, State
 from kmde_fw.errors import KmdeError
+from kmde_fw.findings import Checks, Finding
 from kmde_fw.processes import working_in
 from kmde_fw.records import content_hash
 from kmde_fw.store import Store
@@ -69,65 +69,39 @@ class Patient:
         return [campaign["_id"] for campaign in self.campaigns if campaign["state"] == "running"]
 
 
-#: a check yields findings without their name; a KmdeError that it raises is a problem
-Check = Callable[[Patient], Iterator[Finding]]
-CHECKS: dict[str, Check] = {}
+#: of the campaigns of a database
+CHECKS: Checks[Patient] = Checks()
 
 
-def check(name: str) -> Callable[[Check], Check]:
-    """Decorator: enter a check under a name."""
-
-    def register(function: Check) -> Check:
-        CHECKS[name] = function
-        return function
-
-    return register
-
-
-def examine(patient: Patient) -> list[Finding]:
-    """All checks, in the order of the registry; one that finds nothing has an `ok` of its own."""
-    findings = []
-    for name, function in CHECKS.items():
-        try:
-            findings += [replace(finding, check=name) for finding in function(patient)]
-        except KmdeError as error:
-            findings.append(Finding(name, "problem", str(error)))
-    return findings
-
-
-def _found(state: State, text: str, mend: str = "", fix: Callable[[], str] | None = None) -> Finding:
-    return Finding("", state, text, mend, fix)
-
-
-@check("version")
+@CHECKS.enter("version")
 def _version(patient: Patient) -> Iterator[Finding]:
     """This kmde_fw may touch the fireworks: it has their steps and is not older than who submitted them."""
     unfit = mismatches(patient.launchpad, patient.query)
     for sentence in unfit:
-        yield _found("problem", sentence, "pip install --upgrade kmde_fw")
+        yield Finding("problem", sentence, "pip install --upgrade kmde_fw")
     for campaign in patient.campaigns:
         if campaign["state"] == "running" and numbers(campaign["code_version"]) < numbers(__version__):
-            yield _found("note", f"campaign {campaign['_id']} was submitted by kmde_fw {campaign['code_version']}")
+            yield Finding("note", f"campaign {campaign['_id']} was submitted by kmde_fw {campaign['code_version']}")
     if not unfit:
-        yield _found("ok", f"kmde_fw {__version__}, {len(patient.campaigns)} campaigns")
+        yield Finding("ok", f"kmde_fw {__version__}, {len(patient.campaigns)} campaigns")
 
 
-@check("FW_config")
+@CHECKS.enter("FW_config")
 def _config(patient: Patient) -> Iterator[Finding]:
     """A live run is not taken for a lost one."""
     ping, expiry = fw_config.PING_TIME_SECS, fw_config.RUN_EXPIRATION_SECS
     if expiry < 2 * ping:
-        yield _found(
+        yield Finding(
             "problem",
             f"RUN_EXPIRATION_SECS ({expiry}) is less than twice PING_TIME_SECS ({ping}): lpad detect_lostruns would "
             "end live runs",
             "write RUN_EXPIRATION_SECS: 14400 into FW_config.yaml",
         )
     else:
-        yield _found("ok", f"a rocket speaks every {ping} s, one silent for {expiry} s is lost")
+        yield Finding("ok", f"a rocket speaks every {ping} s, one silent for {expiry} s is lost")
 
 
-@check("indexes")
+@CHECKS.enter("indexes")
 def _indexes(patient: Patient) -> Iterator[Finding]:
     """Documents are found without going through their collections."""
     missing = patient.store.missing_indexes()
@@ -137,14 +111,14 @@ def _indexes(patient: Patient) -> Iterator[Finding]:
         if not any(index["key"][0][0] == name for index in indexes):
             missing.append(f"{collection} ({name})")
     if missing:
-        yield _found(
+        yield Finding(
             "problem",
             f"missing on {', '.join(missing)}",
             f"kmde doctor --fix{patient.option}",
             partial(_reindex, patient),
         )
     else:
-        yield _found("ok", "all there")
+        yield Finding("ok", "all there")
 
 
 def _reindex(patient: Patient) -> str:
@@ -153,7 +127,7 @@ def _reindex(patient: Patient) -> str:
     return "indexes made"
 
 
-@check("categories")
+@CHECKS.enter("categories")
 def _categories(patient: Patient) -> Iterator[Finding]:
     """For every category of steps to come there is a worker."""
     query = {**patient.query, "state": {"$in": list(TO_COME)}}
@@ -169,9 +143,9 @@ def _categories(patient: Patient) -> Iterator[Finding]:
         }
         number = sum(steps[campaign] for campaign, names in serving.items() if not names)
         if not number:
-            yield _found("ok", f"{category}: {', '.join(sorted(set().union(*serving.values()))[:NAMED])}")
+            yield Finding("ok", f"{category}: {', '.join(sorted(set().union(*serving.values()))[:NAMED])}")
         else:
-            yield _found(
+            yield Finding(
                 "problem",
                 f"{category}: no worker takes its {number} steps, by no my_fworker.yaml here and not in the last day",
                 f"kmde launch rapidfire{patient.option} -w FWORKER.yaml, with `category: {category}` in that file "
@@ -179,7 +153,7 @@ def _categories(patient: Patient) -> Iterator[Finding]:
             )
 
 
-@check("ready")
+@CHECKS.enter("ready")
 def _ready(patient: Patient) -> Iterator[Finding]:
     """READY fireworks are taken."""
     fields = {"fw_id": 1, "name": 1, "updated_on": 1, "spec._category": 1, "spec._fworker": 1}
@@ -192,39 +166,39 @@ def _ready(patient: Patient) -> Iterator[Finding]:
     for document in nobody[:NAMED]:
         spec = document["spec"]
         asks = " and ".join(f"{key} {spec[key]!r}" for key in ("_category", "_fworker") if spec.get(key))
-        yield _found(
+        yield Finding(
             "problem",
             f"firework {document['fw_id']} ({document['name']}) asks for {asks}, and no known worker takes it",
             f"start a worker that takes it, or: kmde launch singleshot{patient.option} --fw_id {document['fw_id']}",
         )
     if len(nobody) > NAMED:
-        yield _found("note", f"the same holds for {len(nobody) - NAMED} more")
+        yield Finding("note", f"the same holds for {len(nobody) - NAMED} more")
     slow = [document for document in ready if document["fw_id"] in taken and age(document["updated_on"]) > WAITS]
     if slow:
-        yield _found(
+        yield Finding(
             "note",
             f"{len(slow)} fireworks have been READY for more than an hour, the first is {slow[0]['name']}: "
             "are their workers running?",
             f"kmde launch rapidfire{patient.option}",
         )
     if not nobody and not slow:
-        yield _found("ok", f"{len(ready)} are READY" if ready else "none waits for a worker")
+        yield Finding("ok", f"{len(ready)} are READY" if ready else "none waits for a worker")
 
 
-@check("lost runs")
+@CHECKS.enter("lost runs")
 def _lost(patient: Patient) -> Iterator[Finding]:
     """What is RUNNING runs."""
     yield from _released(patient, "RUNNING", "all that is RUNNING runs, as far as this host and its queue know")
     for silent in find_silent(patient.launchpad, fw_config.RUN_EXPIRATION_SECS):
         if silent.campaign in patient.names:
-            yield _found(
+            yield Finding(
                 "problem",
                 f"firework {silent.fw_id} ({silent.name}): {silent.reason}",
                 f"kmde fw lpad{patient.option} detect_lostruns --time {fw_config.RUN_EXPIRATION_SECS} --rerun",
             )
 
 
-@check("reservations")
+@CHECKS.enter("reservations")
 def _reservations(patient: Patient) -> Iterator[Finding]:
     """What is RESERVED has a job in the queue."""
     yield from _released(patient, "RESERVED", "every reservation has its job, as far as this host and its queue know")
@@ -235,16 +209,16 @@ def _released(patient: Patient, state: str, well: str) -> Iterator[Finding]:
     lost = [one for one in lost if one.campaign in {campaign["_id"] for campaign in patient.campaigns}]
     for one in lost:
         text = f"firework {one.fw_id} ({one.name}): {one.reason}"
-        yield _found("problem", text, f"kmde reconcile{patient.option}", partial(_release, patient, one))
+        yield Finding("problem", text, f"kmde reconcile{patient.option}", partial(_release, patient, one))
     if not lost:
-        yield _found("ok", well)
+        yield Finding("ok", well)
 
 
 def _release(patient: Patient, lost: Lost) -> str:
     return f"firework {lost.fw_id} is {release_lost(patient.launchpad, lost)}"
 
 
-@check("fizzled")
+@CHECKS.enter("fizzled")
 def _fizzled(patient: Patient) -> Iterator[Finding]:
     """What failed, and why."""
     number = 0
@@ -255,11 +229,11 @@ def _fizzled(patient: Patient) -> Iterator[Finding]:
             again = f"kmde fw lpad{patient.option} rerun_fws -i {fw_id}"
             text = f"firework {fw_id} ({failure['name']}): {reason}"
             if _is_not_its_own(reason):
-                yield _found("problem", text, again, partial(_rerun, patient, fw_id))
+                yield Finding("problem", text, again, partial(_rerun, patient, fw_id))
             else:
-                yield _found("problem", text, f"mend the cause, then {again}")
+                yield Finding("problem", text, f"mend the cause, then {again}")
     if not number:
-        yield _found("ok", "nothing")
+        yield Finding("ok", "nothing")
 
 
 def _is_not_its_own(reason: str) -> bool:
@@ -272,21 +246,21 @@ def _rerun(patient: Patient, fw_id: int) -> str:
     return f"firework {fw_id} is READY"
 
 
-@check("workflows")
+@CHECKS.enter("workflows")
 def _workflows(patient: Patient) -> Iterator[Finding]:
     """No workflow is half written: a lock of nobody, fireworks outside of every workflow, children not told."""
     found = False
     for name in patient.names:
         for text in halfway(patient.launchpad, name):
             found = True
-            yield _found(
+            yield Finding(
                 "problem",
                 f"campaign {name}: {text}",
                 f"kmde doctor --fix{patient.option}",
                 partial(_tidy, patient, name),
             )
     if not found:
-        yield _found("ok", "whole")
+        yield Finding("ok", "whole")
 
 
 def _tidy(patient: Patient, campaign: str) -> str:
@@ -294,12 +268,12 @@ def _tidy(patient: Patient, campaign: str) -> str:
     return f"campaign {campaign}: tidied"
 
 
-@check("run directories")
+@CHECKS.enter("run directories")
 def _directories(patient: Patient) -> Iterator[Finding]:
     """Run directories and documents belong together; no POTCAR is left."""
     known, gone = _run_directories(patient)
     for label in gone[:NAMED]:
-        yield _found(
+        yield Finding(
             "note",
             f"label {label['_id'][:12]} says {label['run_directory']}, which is not there any more: the label is "
             "whole, its files are not",
@@ -310,16 +284,16 @@ def _directories(patient: Patient) -> Iterator[Finding]:
         left += 1
         potcars = [path for path in directory.rglob("POTCAR*") if path.is_file()]
         if potcars:
-            yield _found(
+            yield Finding(
                 "problem",
                 f"{directory}: a killed run left its POTCAR",
                 f"kmde doctor --fix{patient.option}",
                 partial(_clean, directory),
             )
         else:
-            yield _found("note", f"{directory}: of a run without a label", f"rm -r {directory}")
+            yield Finding("note", f"{directory}: of a run without a label", f"rm -r {directory}")
     if not left and not gone:
-        yield _found("ok", f"{len(known)} of labels, none without one")
+        yield Finding("ok", f"{len(known)} of labels, none without one")
 
 
 def _clean(directory: Path) -> str:
