@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kmde_fw.records import Labelled
+from kmde_fw.records import Labelled, Structure
 
 
 def write_folder(folder: Path, files: Mapping[str, str | bytes]) -> None:
@@ -27,15 +27,24 @@ def write_folder(folder: Path, files: Mapping[str, str | bytes]) -> None:
             os.replace(Path(place) / name, folder / name)
 
 
-def extxyz_frame(labelled: Labelled, info: Mapping[str, str]) -> str:
-    """A labelled structure in extended XYZ, its numbers to the last digit (ASE's own writer keeps 8 decimals).
+def extxyz_frame(frame: Labelled | Structure, info: Mapping[str, str]) -> str:
+    """A structure in extended XYZ, with its label if it has one, to the last digit (ASE's own writer keeps 8 decimals).
 
-    info: further entries of the comment line, as words or quoted.
+    info: further entries of the comment line, as words or `quoted`.
     """
-    structure = labelled.structure
+    if isinstance(frame, Labelled):
+        structure, numbers = frame.structure, np.hstack([frame.structure.positions, frame.forces])
+        label = f":forces:R:3 energy={float(frame.energy)!r}"
+    else:
+        structure, numbers, label = frame, frame.positions, ""
     cell = " ".join(repr(float(x)) for x in np.asarray(structure.cell).ravel())
-    head = f'Lattice="{cell}" Properties=species:S:1:pos:R:3:forces:R:3 energy={float(labelled.energy)!r}'
+    head = f'Lattice="{cell}" Properties=species:S:1:pos:R:3{label}'
     lines = [str(len(structure)), " ".join([head, *(f"{key}={value}" for key, value in info.items()), 'pbc="T T T"'])]
-    for species, position, force in zip(structure.species, structure.positions, labelled.forces, strict=True):
-        lines.append(" ".join([species, *(repr(float(x)) for x in (*position, *force))]))
+    for species, row in zip(structure.species, numbers, strict=True):
+        lines.append(" ".join([species, *(repr(float(x)) for x in row)]))
     return "\n".join(lines) + "\n"
+
+
+def quoted(text: str) -> str:
+    """Any text as a value of the comment line."""
+    return '"' + text.replace('"', "'") + '"'

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
+from kmde_fw import __version__
 from kmde_fw.errors import KmdeError
 
 
@@ -50,6 +52,7 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         help="Find the few structures to label next so that a potential stops extrapolating, and label them.",
     )
+    app.callback()(_options)
     app.command("init")(init.init)
     app.command("validate")(validate.validate)
     app.command("plan")(plan.plan)
@@ -82,6 +85,20 @@ def build_app() -> typer.Typer:
     app.command("make-data")(data.make_data)
     app.add_typer(db.app, name="db")
     return app
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"kmde_fw {__version__}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and end")
+    ] = False,
+) -> None:
+    """Options of kmde itself."""
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import typer
 
 from kmde_fw.cli.models import Found, find_model
 from kmde_fw.cli.options import LaunchpadFile
-from kmde_fw.errors import StoreError
+from kmde_fw.errors import InputError, StoreError
 
 
 class Format(StrEnum):
@@ -45,11 +45,14 @@ def export(
     number: Annotated[
         int | None, typer.Option(min=1, help="which of the cycle's models, by the order of its seeds; default: 1")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="overwrite what is there")] = False,
     launchpad: LaunchpadFile = None,
 ) -> None:
     """Write a trained model for use elsewhere, with its coverage certificate (JSON, and a page for people)."""
     from kmde_fw.report.certificate import write_certificate
 
+    if not force and output.exists() and any(output.iterdir() if output.is_dir() else [output]):
+        raise InputError(f"{output} exists already; give another --output, or --force to overwrite it")
     found = find_model(model, launchpad, cycle, number)
     try:
         lines = WRITERS[model_format](found, output)

@@ -12,6 +12,7 @@ import typer
 from kmde_fw.cli.models import Found, find_model
 from kmde_fw.cli.options import Json, LaunchpadFile
 from kmde_fw.errors import ConfigError, InputError, StoreError
+from kmde_fw.units import MIN_BOND
 
 if TYPE_CHECKING:
     from kmde_fw.md.back import Departures
@@ -49,7 +50,7 @@ def from_md(
     min_bond: Annotated[
         float,
         typer.Option(min=0, help="over the sum of covalent radii: a run has broken down where one is shorter"),
-    ] = 0.75,
+    ] = MIN_BOND,
     submit: Annotated[bool, typer.Option("--submit", help="put the campaign on the LaunchPad")] = False,
     launchpad: LaunchpadFile = None,
     as_json: Json = False,
@@ -76,9 +77,10 @@ def from_md(
     warned = read_warnings(logs[0], found.model) if logs else None
     facts: dict[str, Any] = {"model": found.name, "files": [str(path) for path in files], "notes": []}
     departures = None
+    cut_off: list[str] = []
     if trajectories:
         departures = find_departures(
-            _frames(trajectories, found, types), found.model, found.certificate, frames, tolerance, min_bond
+            _frames(trajectories, found, types, cut_off), found.model, found.certificate, frames, tolerance, min_bond
         )
         facts |= {
             "frames": departures.frames,
@@ -89,7 +91,7 @@ def from_md(
         }
     if warned is not None:
         facts["log"] = warned.to_document(found.model.symmetry_functions.keys)
-    facts["notes"] = _notes(found, departures, warned)
+    facts["notes"] = cut_off + _notes(found, departures, warned)
     facts |= {"output": None, "campaign": None, "submitted": False}
     if output is not None and departures is not None and departures.chosen:
         origin = _origin(found, campaign, launchpad, facts["notes"])
@@ -113,10 +115,11 @@ def _types(elements: str | None) -> list[str] | None:
     return names
 
 
-def _frames(trajectories: list[Path], found: Found, types: list[str] | None) -> Iterator[Frame]:
+def _frames(trajectories: list[Path], found: Found, types: list[str] | None, cut_off: list[str]) -> Iterator[Frame]:
+    """All frames; files that end within one are named in `cut_off`."""
     from kmde_fw.md.trajectory import read_frames
 
-    return chain.from_iterable(read_frames(path, found.model.elements, types) for path in trajectories)
+    return chain.from_iterable(read_frames(path, found.model.elements, types, cut_off.append) for path in trajectories)
 
 
 def _notes(found: Found, departures: Departures | None, warned: WarningLog | None) -> list[str]:

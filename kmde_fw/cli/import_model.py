@@ -10,6 +10,7 @@ import typer
 
 from kmde_fw.cli.options import Json
 from kmde_fw.errors import ConfigError, InputError
+from kmde_fw.units import figures
 
 if TYPE_CHECKING:
     from kmde_fw.hdnnp.n2p2.units import Units
@@ -79,6 +80,8 @@ def import_model(
             write_folder(output, files)
         except OSError as error:
             raise InputError(f"cannot write {output}: {error.strerror}; give another --output") from None
+        if like is not None and work.CAMPAIGN not in files:
+            found["notes"].append("no campaign file was written, and --like has no effect: there is no train set")
     found["written"] = [str(output / name) for name in files] if output else []
     if as_json:
         typer.echo(to_json(found))
@@ -127,8 +130,8 @@ def _show(found: dict[str, Any]) -> None:
             errors = train["errors"]
             line(
                 "errors",
-                f"of the potential on it: {errors['energy_rmse']:.3g} meV/atom (bias {errors['energy_bias']:.3g}), "
-                f"{errors['force_rmse']:.3g} eV/Å",
+                f"of the potential on it: {figures(errors['energy_rmse'], 3)} meV/atom "
+                f"(bias {figures(errors['energy_bias'], 3)}), {errors['force_rmse']:.3g} eV/Å",
             )
     if target:
         line("target", f"{target['structures']} structures, {target['atoms']} atoms")

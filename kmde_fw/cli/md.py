@@ -56,6 +56,7 @@ def md(
     from kmde_fw.cli.tables import to_json
     from kmde_fw.md.run import REPORT, Settings, run_md
     from kmde_fw.report.words import domain_lines
+    from kmde_fw.units import figures
 
     if output.exists() and any(output.iterdir() if output.is_dir() else [output]):
         raise InputError(f"{output} exists and is not empty; give another --output")
@@ -89,8 +90,11 @@ def md(
             f"{result.steps} steps of {timestep:g} fs, {result.n_atoms} atoms ({result.formula}), "
             f"{result.ms_per_step:.1f} ms per step with {engine.value}: {output}"
         )
-        if result.drift is not None:
-            typer.echo(f"energy drift {result.drift:+.2g} meV per atom and ps, around it {result.fluctuation:.2g} meV")
+        if result.drift is not None and result.fluctuation is not None:
+            drift, around = figures(result.drift, 2), figures(result.fluctuation, 2)
+            typer.echo(f"energy drift {drift} meV per atom and ps, around it {around} meV")
+        if result.broke_down:
+            typer.echo(f"the run broke down {result.broke_down}; `kmde from-md` leaves out its frames from there on")
         for line in domain_lines(result.domain, found.certificate is not None):
             typer.echo(line)
     if result.ended:

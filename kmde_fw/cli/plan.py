@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from kmde_fw.cli.options import CampaignFile, Json
+from kmde_fw.units import figures
 
 if TYPE_CHECKING:
     import numpy as np
@@ -256,8 +257,8 @@ def _show(facts: dict[str, Any]) -> None:
     line("labels", f"at most {facts['labels_at_most']}")
     line(
         "cost",
-        f"of all labels, in train cells (electrons³): {labels['median_candidates']:.2g} for candidates of median size, "
-        f"{labels['largest_candidates']:.2g} for the largest",
+        f"of all labels, in train cells (electrons³): {figures(labels['median_candidates'], 2)} for candidates of "
+        f"median size, {figures(labels['largest_candidates'], 2)} for the largest",
     )
     if cost["max_cost"] is not None:
         line(
@@ -272,7 +273,7 @@ def _show(facts: dict[str, Any]) -> None:
         unit = cost["dft"][0]["work"]
         for row in cost["dft"]:
             sizes = (f"{row['electrons']:.0f}", str(row["plane_waves"]), str(row["k_points"]))
-            table.add_row(row["cell"], row["formula"], str(row["atoms"]), *sizes, f"{row['work'] / unit:.2g}")
+            table.add_row(row["cell"], row["formula"], str(row["atoms"]), *sizes, figures(row["work"] / unit, 2))
         console.print(table)
     each = duration(cost["training_seconds_at_most"] / cost["trainings"])
     closure = 1000 * cost["seconds_per_closure"]

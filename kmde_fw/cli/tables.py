@@ -29,7 +29,9 @@ def show(
     if as_json:
         typer.echo(to_json(rows))
         return
-    cells = [[_text(cell(row)) for cell in columns.values()] for row in rows]
+    from kmde_fw.report.words import number
+
+    cells = [[number(cell(row)) for cell in columns.values()] for row in rows]
     headings = [heading.rstrip(">") for heading in columns]
     if as_csv:
         text = io.StringIO()
@@ -83,12 +85,6 @@ def console() -> Any:
     from rich.console import Console
 
     return Console(width=None if Console().is_terminal else 140)
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _plain(value: Any) -> Any:

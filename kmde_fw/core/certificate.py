@@ -2,12 +2,14 @@
 
 A certificate says what a model was trained on and how far that reaches: ranges of the symmetry functions by element,
 which distances and angles the train set has by channel, what of the target stayed open. It belongs to one model, by the
-sha256 of its model file. `DomainLog` holds a run against it.
+sha256 of its model file. Its file has a checksum, so that a number that somebody changed in it is noticed. `DomainLog`
+holds a run against it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from kmde_fw.core.distributions import AroundAtoms, Tally, tally_geometry
 from kmde_fw.core.outliers import FeatureRange
 from kmde_fw.errors import ModelError
-from kmde_fw.records import Structure
+from kmde_fw.records import Structure, content_hash
 
 #: a distance (Å) or an angle (degrees) is covered if one of the train set is as near as this
 REACH = {"distance": 0.05, "angle": 2.0}
@@ -96,19 +98,25 @@ class Certificate(_Part):
             )
 
     def dumps(self) -> str:
-        """As JSON."""
-        return self.model_dump_json(indent=1)
+        """As JSON, with a checksum over all of it."""
+        data = json.loads(self.model_dump_json())
+        return json.dumps({**data, "checksum": content_hash(data)}, indent=1, ensure_ascii=False)
 
 
 def read_certificate(path: Path) -> Certificate:
-    """Read a certificate. ModelError if the file is none."""
+    """Read a certificate. ModelError if the file is none, or is not as it was written."""
     try:
-        return Certificate.model_validate_json(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8"))
+        checksum = data.pop("checksum", None) if isinstance(data, dict) else None
+        certificate, found = Certificate.model_validate(data), content_hash(data)
     except OSError as error:
         raise ModelError(f"cannot read the certificate {path}: {error.strerror}; export the model again") from None
-    except (ValidationError, UnicodeDecodeError) as error:
-        said = f"{error.error_count()} parts are wrong" if isinstance(error, ValidationError) else "no text"
+    except ValueError as error:
+        said = f"{error.error_count()} parts are wrong" if isinstance(error, ValidationError) else "no JSON"
         raise ModelError(f"{path} is no coverage certificate of kmde_fw ({said}); export the model again") from None
+    if checksum != found:
+        raise ModelError(f"{path} was changed after it was written, its checksum does not fit; export the model again")
+    return certificate
 
 
 def certify(

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from kmde_fw.units import figures
+
 #: relative size below which a singular value, or what is left of the target's rows, is rounding and not composition.
 #: One foreign atom among 100 000 is ten times larger
 TOLERANCE = 1e-6
@@ -79,7 +81,7 @@ class CompositionGap:
         )
         return (
             f"composition gap: {self.rank} independent train composition{'s' if self.rank != 1 else ''}, "
-            f"{100 * self.residual:.2g} % of the target's outside them (missing: {missing}); "
+            f"{figures(100 * self.residual, 2)} % of the target's outside them (missing: {missing}); "
             "the energy zero of the target is undetermined by the train set"
             + (f"; no train structure contains {absent}" if absent else "")
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 from kmde_fw.config import Stop
 from kmde_fw.core.environments import HALF
-from kmde_fw.units import MEV_PER_EV
+from kmde_fw.units import MEV_PER_EV, figures
 
 #: after so many cycles in a row without one accepted label, the reference is at fault and not the choice of candidates
 FRUITLESS_CYCLES = 3
@@ -115,9 +115,10 @@ def unsettled(history: Sequence[CycleSummary], stop: Stop) -> list[str]:
     if stop.energy_change is not None:
         zero = MEV_PER_EV * now.zero
         if zero > stop.energy_change and (before is None or now.zero <= HALF * before.zero):
-            found.append(f"the target's energy zero is known to {zero:.2g} meV/atom only")
+            found.append(f"the target's energy zero is known to {figures(zero, 2)} meV/atom only")
         if now.energy_change is not None and now.energy_change > stop.energy_change:
-            found.append(f"the energies predicted for the target still moved by {now.energy_change:.2g} meV/atom")
+            moved = figures(now.energy_change, 2)
+            found.append(f"the energies predicted for the target still moved by {moved} meV/atom")
     if stop.force_change is not None and now.force_change is not None and now.force_change > stop.force_change:
         found.append(f"the forces predicted for the target still moved by {now.force_change:.2g} eV/Å")
     if stop.vicinity_gain is not None and before is not None:
@@ -147,7 +148,7 @@ def _covered(history: Sequence[CycleSummary]) -> str:
     words = [f"no target atom is an outlier any more, with {_surrogates(now.n_surrogates)} learned"]
     moved = []
     if now.energy_change is not None:
-        moved.append(f"energies by {now.energy_change:.2g} meV/atom")
+        moved.append(f"energies by {figures(now.energy_change, 2)} meV/atom")
     if now.force_change is not None:
         moved.append(f"forces by {now.force_change:.2g} eV/Å")
     if moved:
@@ -165,8 +166,8 @@ def _over(history: Sequence[CycleSummary], stop: Stop, max_failed_fraction: floa
         return f"the budget of {_surrogates(stop.max_surrogates)} is spent, with {_outliers(now.n_outliers)} left"
     if stop.max_cost is not None and now.cost >= stop.max_cost:
         return (
-            f"the labels have cost {now.cost:.3g} train cells, all that max_cost ({stop.max_cost:g}) allows, with "
-            f"{_outliers(now.n_outliers)} left"
+            f"the labels have cost {figures(now.cost, 3)} train cells, all that max_cost ({stop.max_cost:g}) allows, "
+            f"with {_outliers(now.n_outliers)} left"
         )
     if now.new_labels == 0 and now.failed_labels == 0:
         why = f" ({now.shortage})" if now.shortage else ""

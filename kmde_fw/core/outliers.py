@@ -11,6 +11,7 @@ import numpy as np
 
 from kmde_fw.neighbours import find_neighbours
 from kmde_fw.records import Structure
+from kmde_fw.units import figures
 
 #: two evaluations of one symmetry function agree to this part of its value; smaller excursions are rounding
 ROUNDING = 1e-10
@@ -163,7 +164,7 @@ def _reason(exceeded: tuple[Exceeded, ...]) -> str:
     known = [c.excess for c in exceeded if c.excess is not None and not math.isnan(c.excess)]
     if len(known) < len(exceeded):
         return f"{number}, which has no width for {len(exceeded) - len(known)}"
-    return f"{number}, by up to {100 * max(known):.2g} % of it"
+    return f"{number}, by up to {figures(100 * max(known), 2)} % of it"
 
 
 def _stack(species: Sequence[Sequence[str]], features: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

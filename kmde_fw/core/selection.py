@@ -18,6 +18,7 @@ from kmde_fw.core.duplicates import is_duplicate
 from kmde_fw.core.motifs import Motif
 from kmde_fw.core.scoring import Columns
 from kmde_fw.records import Structure
+from kmde_fw.units import figures
 
 #: P_energy of T(2.6) per eV of E_atom above 0
 ENERGY_PENALTY = 50.0
@@ -256,7 +257,8 @@ class _Board:
     def too_dear(self, prices: np.ndarray, left: float) -> None:
         """Take candidates out of the race that cost more than is left."""
         for k in np.flatnonzero(self.free & (prices > left)).tolist():
-            self.settle(k, "too_dear", f"costs {prices[k]:.3g} train cells, more than the {left:.3g} left by max_cost")
+            price, rest = figures(prices[k], 3), figures(left, 3)
+            self.settle(k, "too_dear", f"costs {price} train cells, more than the {rest} left by max_cost")
 
     def bound(self, scores: np.ndarray) -> np.ndarray:
         """Scores less the energy penalties known so far: upper bounds of the final scores, (n,)."""

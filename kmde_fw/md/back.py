@@ -12,10 +12,10 @@ from kmde_fw.core.certificate import Certificate, motifs_outside
 from kmde_fw.core.outliers import FeatureRange, OutlierAtom, environments, find_outliers
 from kmde_fw.hdnnp.calculator import domain_log, ranges_of
 from kmde_fw.hdnnp.model import Hdnnp
-from kmde_fw.inputs import overlaps
+from kmde_fw.md.breakdown import broken
 from kmde_fw.md.trajectory import Frame
 from kmde_fw.records import Structure
-from kmde_fw.reference.domain import shortest_bond
+from kmde_fw.units import MIN_BOND
 
 #: frames that wait for the choice, at most, and atoms in all of them
 POOL, POOL_ATOMS = 200, 200_000
@@ -60,25 +60,24 @@ def find_departures(
     certificate: Certificate | None,
     most: int,
     tolerance: float = 1e-6,
-    min_bond: float = 0.0,
+    min_bond: float = MIN_BOND,
 ) -> Departures:
     """Go through the frames once, in bounded room; a frame that is number 1 begins another run.
 
-    most: frames to choose; tolerance: as in `find_outliers`; min_bond: over the sum of covalent radii: with a shorter
-    one a run has broken down.
+    most: frames to choose; tolerance: as in `find_outliers`; min_bond: see `broken`.
     """
     ranges = ranges_of(model)
     found = Departures()
     log = domain_log(model, certificate, every=1)
     thinner = _Thinner(most)
-    broken = False
+    down = False
     for frame in frames:
         found.frames += 1
-        if frame.number == 1 or not broken:
-            why = next(overlaps(frame.structure), "") or _short_bond(frame.structure, min_bond)
-            broken = bool(why)
+        if frame.number == 1 or not down:
+            why = broken(frame.structure, min_bond)
+            down = bool(why)
             found.broke_down = found.broke_down or (f"{frame.where}: {why}" if why else "")
-        if broken:
+        if down:
             found.left_out += 1
             continue
         features = _features(model, frame.structure)
@@ -150,12 +149,6 @@ def thermal_displacement(structures: Sequence[Structure]) -> float | None:
     moved = np.einsum("sai,sij->saj", steps, np.array([s.cell for s in structures]))
     moved -= moved.mean(axis=1, keepdims=True)
     return float(np.sqrt(moved.var(axis=0, ddof=1).mean()))
-
-
-def _short_bond(structure: Structure, least: float) -> str:
-    """What is too close, in words; empty if nothing is."""
-    short = shortest_bond(structure, least) if least > 0 else None
-    return "" if short is None else f"{short[1]}, {short[0]:.2f} of the sum of their covalent radii"
 
 
 def _features(model: Hdnnp, structure: Structure) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import yaml
 
 from kmde_fw.config import Campaign, campaign_path, load_campaign, parse_campaign
 from kmde_fw.errors import StoreError
-from kmde_fw.files import extxyz_frame
+from kmde_fw.files import extxyz_frame, quoted
 from kmde_fw.inputs import read_structures
 from kmde_fw.md.back import Departure, thermal_displacement
 from kmde_fw.records import Labelled, Structure
@@ -81,13 +81,13 @@ def campaign_files(
     options |= {"name": name, "description": f"atoms outside of {origin.name} in {source}", "target": [TARGET]}
     if origin.train is not None:
         files[TRAIN] = "".join(
-            extxyz_frame(labelled, {"label": _quoted(labelled.structure.name), "level_key": origin.level_key})
+            extxyz_frame(labelled, {"label": quoted(labelled.structure.name), "level_key": origin.level_key})
             for labelled in origin.train
         )
         options["train"] = [TRAIN]
         options.pop("parents", None)
         if origin.parents:
-            files[PARENTS] = "".join(_plain_frame(s, {"label": _quoted(s.name)}) for s in origin.parents)
+            files[PARENTS] = "".join(extxyz_frame(s, {"label": quoted(s.name)}) for s in origin.parents)
             options["parents"] = [PARENTS]
     else:
         assert origin.folder is not None
@@ -111,24 +111,9 @@ def target_text(chosen: Sequence[Departure], source: str) -> str:
     for departure in chosen:
         frame = departure.frame
         place = f"frame {frame.number}" if frame.step is None else f"step {frame.step}"
-        info = {"label": _quoted(f"{Path(source).stem} {place}"), "outside": str(len(departure.outliers))}
-        text += _plain_frame(frame.structure, info)
+        info = {"label": quoted(f"{Path(source).stem} {place}"), "outside": str(len(departure.outliers))}
+        text += extxyz_frame(frame.structure, info)
     return text
-
-
-def _plain_frame(structure: Structure, info: Mapping[str, str]) -> str:
-    """A structure without label, to the last digit."""
-    cell = " ".join(repr(float(x)) for x in np.asarray(structure.cell).ravel())
-    head = [f'Lattice="{cell}" Properties=species:S:1:pos:R:3', *(f"{k}={v}" for k, v in info.items()), 'pbc="T T T"']
-    lines = [str(len(structure)), " ".join(head)]
-    for species, position in zip(structure.species, structure.positions, strict=True):
-        lines.append(" ".join([species, *(repr(float(x)) for x in position)]))
-    return "\n".join(lines) + "\n"
-
-
-def _quoted(name: str) -> str:
-    """A value of a comment line."""
-    return '"' + name.replace('"', "'") + '"'
 
 
 def _options(origin: Origin, structures: Sequence[Structure], labels: int) -> dict[str, Any]:

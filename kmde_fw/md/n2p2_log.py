@@ -150,6 +150,8 @@ def _events(path: Path) -> Iterator[tuple[str, Any]]:
     try:
         with open_file(path) as file:
             for number, line in enumerate(file, start=1):
+                if not line.endswith("\n"):
+                    return  # the run was killed while it wrote that line
                 if line.startswith(WARNING):
                     match = _WARNING.match(line)
                     if match is None:
@@ -174,6 +176,8 @@ def _events(path: Path) -> Iterator[tuple[str, Any]]:
                         columns = 0
     except UnicodeDecodeError:
         raise InputError(f"{path}: is not a text file, and so no LAMMPS log") from None
+    except (OSError, EOFError) as error:
+        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
 
 
 class _Finder:

@@ -19,6 +19,8 @@ from kmde_fw.core.certificate import Certificate, DomainLog
 from kmde_fw.errors import InputError, ModelError
 from kmde_fw.hdnnp.calculator import as_crystal, domain_log
 from kmde_fw.hdnnp.model import Hdnnp
+from kmde_fw.md.breakdown import broken
+from kmde_fw.units import figures
 
 #: the files of a run
 TRAJECTORY, LOG, REPORT = "trajectory.extxyz", "md.log", "domain.json"
@@ -70,7 +72,8 @@ Engine = Callable[[Hdnnp, Atoms, Settings, DomainLog, Path], Iterator[State]]
 class MdResult:
     """How a run went.
 
-    steps: done; ended: why before its end, in words, else empty; ms_per_step: wall time; drift: of the total energy in
+    steps: done; ended: why before its end, in words, else empty; broke_down: in which recorded step, and how, in words,
+    else empty (frames from there on are no use as a target); ms_per_step: wall time; drift: of the total energy in
     meV/(atom ps), from a straight line through it, and fluctuation: around that line, in meV/atom, of nve alone;
     domain: see `DomainLog.report`.
     """
@@ -80,6 +83,7 @@ class MdResult:
     n_atoms: int
     steps: int
     ended: str
+    broke_down: str
     seconds: float
     ms_per_step: float
     drift: float | None
@@ -130,7 +134,7 @@ def run_md(
     log = domain_log(model, certificate, settings.motifs)
     times: list[float] = []
     energies: list[float] = []
-    ended, step = "", 0
+    ended, broke_down, step = "", "", 0
     first = atoms.get_volume() if atoms.cell.rank == 3 else None
     begin = time.perf_counter()
     with _Recorder(folder, settings) as recorder:
@@ -141,6 +145,8 @@ def run_md(
                 if ended:
                     break
                 step = state.step
+                if not broke_down and (why := broken(as_crystal(state.atoms, model.descriptor.cutoff))):
+                    broke_down = f"in step {step}: {why}"
                 times.append(step * settings.timestep / 1000)
                 energies.append((state.energy + state.atoms.get_kinetic_energy()) / len(atoms))
                 recorder.write(state)
@@ -159,6 +165,7 @@ def run_md(
         n_atoms=len(atoms),
         steps=step,
         ended=ended,
+        broke_down=broke_down,
         seconds=seconds,
         ms_per_step=1000 * seconds / max(step, 1),
         drift=drift,
@@ -176,7 +183,7 @@ def _exploded(state: State, first_volume: float | None) -> str:
         return f"{where}: energy or forces are no numbers any more"
     temperature = state.atoms.get_temperature()
     if not temperature < MAX_TEMPERATURE:
-        return f"{where}: it has exploded, at {temperature:.3g} K"
+        return f"{where}: it has exploded, at {figures(temperature, 3)} K"
     if first_volume is not None:
         factor = state.atoms.get_volume() / first_volume
         if not 1 / MAX_VOLUME_FACTOR < factor < MAX_VOLUME_FACTOR:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -56,8 +56,8 @@ def kind_of(path: Path) -> Kind:
             lines = list(islice(file, _HEAD))
     except UnicodeDecodeError:
         lines = ["\0"]
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (OSError, EOFError) as error:
+        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     if not lines:
         raise InputError(f"{path}: is empty")
     if lines[0].startswith("ITEM:"):
@@ -72,21 +72,38 @@ def kind_of(path: Path) -> Kind:
     )
 
 
-def read_frames(path: Path, known: Sequence[str], types: Sequence[str] | None = None) -> Iterator[Frame]:
+class _CutOffError(InputError):
+    """A file ends within a frame, as that of a killed run does."""
+
+
+def read_frames(
+    path: Path,
+    known: Sequence[str],
+    types: Sequence[str] | None = None,
+    cut_off: Callable[[str], None] | None = None,
+) -> Iterator[Frame]:
     """The frames of a trajectory, in bounded memory.
 
-    known: the elements of the model; types: the element of each LAMMPS type, for dumps that do not say it. InputError
-    for a frame that is truncated, foreign, without a cell, or with an element that the model does not know.
+    known: the elements of the model; types: the element of each LAMMPS type, for dumps that do not say it; cut_off: is
+    given a sentence where the file ends within a frame, after all frames before it; without it that is an InputError.
+    InputError for a frame that is foreign, without a cell, or with an element that the model does not know, and for a
+    file with no whole frame.
     """
     kind = kind_of(path)
     if kind == "log":
         raise InputError(f"{path}: is a LAMMPS log, not a trajectory")
     frames = _dump_frames(path, types) if kind == "dump" else _ase_frames(path, kind)
     number = 0
-    for number, (step, atoms) in enumerate(frames, start=1):
-        frame = Frame(number, step, Structure.from_atoms(atoms))
-        _check(path, frame, atoms.pbc, known)
-        yield frame
+    try:
+        for number, (step, atoms) in enumerate(frames, start=1):
+            frame = Frame(number, step, Structure.from_atoms(atoms))
+            _check(path, frame, atoms.pbc, known)
+            yield frame
+    except _CutOffError:
+        if not number or cut_off is None:
+            raise
+        whole = "the whole one before it is taken" if number == 1 else f"the {number} whole ones before it are taken"
+        cut_off(f"{path} ends within frame {number + 1}; {whole}")
     if not number:
         raise InputError(f"{path}: has no frame in it")
 
@@ -121,9 +138,10 @@ def _ase_frames(path: Path, kind: Kind) -> Iterator[tuple[int | None, Any]]:
 
     done = 0
     try:
+        whole, is_cut = _whole_frames(path) if kind == "extxyz" else (None, False)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            for atoms in ase.io.iread(str(path), index=":", format=kind):
+            for atoms in islice(ase.io.iread(str(path), index=":", format=kind), whole):
                 done += 1
                 steps = [atoms.info[key] for key in ("step", "timestep", "Step") if key in atoms.info]
                 yield (int(steps[0]) if steps and isinstance(steps[0], int | np.integer) else None), atoms
@@ -131,19 +149,43 @@ def _ase_frames(path: Path, kind: Kind) -> Iterator[tuple[int | None, Any]]:
         raise
     except Exception as error:  # whatever a reader stumbles over in a foreign file
         text = " ".join(str(error).split()) or type(error).__name__
-        # the reader of extended XYZ goes through the whole file before it gives the first frame
         after = f" after {done} good frames" if done else ""
-        raise InputError(
+        # where the places of the frames are, in a file of ASE's, comes first: there only their ends can be missing
+        kind_of_error = _CutOffError if kind == "traj" else InputError
+        raise kind_of_error(
             f"{path}: cannot be read as {kind}{after} ({text}); if the run was killed, cut the last frame off"
         ) from None
+    if is_cut:
+        raise _CutOffError(f"{path}: ends within frame {done + 1}; if the run was killed there, cut that frame off")
+
+
+def _whole_frames(path: Path) -> tuple[int | None, bool]:
+    """How many frames of an extended XYZ file are whole, and whether it ends within one more; (None, False) for none.
+
+    A last line that does not end may lack digits: its frame is not whole.
+    """
+    whole = 0
+    with open_file(path) as file:
+        while (head := file.readline()).strip():
+            if head.lstrip().startswith("VEC"):
+                continue
+            if not head.strip().isdigit():
+                return None, False
+            rows, end = 0, head
+            for line in islice(file, int(head) + 1):  # comment and atoms
+                rows, end = rows + 1, line
+            if rows < int(head) + 1 or not end.endswith("\n"):
+                return (whole, True) if whole else (None, False)
+            whole += 1
+    return whole, False
 
 
 def _dump_frames(path: Path, types: Sequence[str] | None) -> Iterator[tuple[int | None, Any]]:
     from ase.io.lammpsrun import read_lammps_dump_text
 
-    for number, (first, lines) in enumerate(_dump_blocks(path), start=1):
+    for number, (first, lines, is_last) in enumerate(_dump_blocks(path), start=1):
         where = f"{path}, frame {number}"
-        step = _check_dump(where, first, lines, types)
+        step = _check_dump(where, first, lines, types, is_last)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -155,24 +197,26 @@ def _dump_frames(path: Path, types: Sequence[str] | None) -> Iterator[tuple[int 
         yield step, atoms
 
 
-def _dump_blocks(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The lines of each frame, and the number of its first line."""
+def _dump_blocks(path: Path) -> Iterator[tuple[int, list[str], bool]]:
+    """The number of each frame's first line, its lines, and whether it is the last one."""
     block: list[str] = []
     first = 1
     try:
         with open_file(path) as file:
             for number, line in enumerate(file, start=1):
                 if line.startswith("ITEM: TIMESTEP") and block:
-                    yield first, block
+                    yield first, block, False
                     block, first = [], number
                 block.append(line)
     except UnicodeDecodeError:
         raise InputError(f"{path}: is not a text file; write the dump as text") from None
+    except (OSError, EOFError) as error:
+        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     if block:
-        yield first, block
+        yield first, block, True
 
 
-def _check_dump(where: str, first: int, lines: list[str], types: Sequence[str] | None) -> int:
+def _check_dump(where: str, first: int, lines: list[str], types: Sequence[str] | None, is_last: bool) -> int:
     """The time step of a frame. InputError unless it is whole, with cell, ids and elements."""
     heads = {line.split("ITEM:")[1].strip(): k for k, line in enumerate(lines) if line.startswith("ITEM:")}
     try:
@@ -185,7 +229,7 @@ def _check_dump(where: str, first: int, lines: list[str], types: Sequence[str] |
         rows, n, names, bounds, step = [], 1, "ATOMS", "", 0
     columns = names.split()[1:]
     if len(rows) != n or (rows and len(rows[-1].split()) < len(columns)) or not rows[-1].endswith("\n"):
-        raise InputError(
+        raise (_CutOffError if is_last else InputError)(
             f"{where}: is incomplete, it begins in line {first} and ends after {len(lines)} lines; if the run was "
             f"killed there, cut it off (head -n {first - 1})"
         )

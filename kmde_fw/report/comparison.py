@@ -15,6 +15,7 @@ from kmde_fw.core.categories import pool_categories
 from kmde_fw.records import cycle_key
 from kmde_fw.report.stops import stop_cells, stop_headings
 from kmde_fw.store import Store
+from kmde_fw.units import figures
 
 #: columns with a mean and a standard deviation over the seeds: name of the mean, name of the standard deviation
 MEASURES = {
@@ -285,7 +286,7 @@ def cells(row: Mapping[str, Any]) -> list[str]:
         "–" if row["energy_scatter_mev_per_atom"] is None else f"{row['energy_scatter_mev_per_atom']:.2f}",
         pair("force_rmse_ev_per_ang", "force_rmse_std", ".4f"),
         pair("outliers", "outliers_std", ".1f"),
-        f"{row['cost_train_cells']:.3g}",
+        figures(row["cost_train_cells"], 3),
         *(
             cell
             for name in sets

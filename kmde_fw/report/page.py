@@ -23,6 +23,7 @@ from kmde_fw.report.words import (
     number,
     short,
 )
+from kmde_fw.units import figures
 
 Record = Mapping[str, Any]
 
@@ -157,7 +158,7 @@ def _opinions(cycles: Sequence[Record]) -> str:
             [
                 row["cycle"],
                 row["n_surrogates"],
-                f"{1e3 * opinion['zero']:.3g}",
+                figures(1e3 * opinion["zero"], 3),
                 opinion["open"],
                 f"{opinion['vicinity']:.3f}",
                 opinion["far"],
@@ -183,7 +184,7 @@ def _opinions(cycles: Sequence[Record]) -> str:
 
 def _moved(changes: Record | None) -> str:
     """How far the predictions for the target moved since the cycle before."""
-    return f"{changes['energy']:.2g} meV/atom, {changes['forces']:.2g} eV/Å" if changes else "–"
+    return f"{figures(changes['energy'], 2)} meV/atom, {changes['forces']:.2g} eV/Å" if changes else "–"
 
 
 def _decision(row: Record) -> str:
@@ -318,7 +319,7 @@ def _card(card: Record) -> str:
     number_ = f"surrogate {card['number']}" if card["number"] else "no label"
     facts: list[tuple[str, str]] = [
         ("why", _why(card)),
-        ("rank", f"{choice['rank'] + 1} of {choice['n_candidates']}, score {choice['score']:.4g}"),
+        ("rank", f"{choice['rank'] + 1} of {choice['n_candidates']}, score {number(choice['score'])}"),
     ]
     if "promise" in choice:
         facts.append(("promised", measures_words(choice["promise"])))
@@ -425,7 +426,7 @@ def _cost(facts: Record) -> str:
     )
     # an older kmde_fw did not count it
     cells = (
-        f": in terms of electrons cubed that is the cost of {cost['train_cells']:.2g} cells of the train set"
+        f": in terms of electrons cubed that is the cost of {figures(cost['train_cells'], 2)} cells of the train set"
         if cost["train_cells"] is not None
         else ""
     )

@@ -19,6 +19,7 @@ from kmde_fw.report.words import (
     short,
 )
 from kmde_fw.store.queries import promised_together
+from kmde_fw.units import figures
 
 Record = Mapping[str, Any]
 
@@ -114,14 +115,14 @@ def choice_lines(choice: Record) -> list[str]:
 def terms_words(choice: Record) -> str:
     """The score and its terms, where it is made of them."""
     if not scores_motifs(choice["strategy"]):
-        return f"score     {choice['score']:.4g} by {choice['strategy']}, at the beginning of the cycle"
+        return f"score     {number(choice['score'])} by {choice['strategy']}, at the beginning of the cycle"
     if choice["energy_penalty"] is None:
         energy = "energy penalty not asked for"
     else:
-        energy = f"energy penalty {choice['energy_penalty']:.4g}"
+        energy = f"energy penalty {number(choice['energy_penalty'])}"
     return (
-        f"score     {choice['score']:.4g} = motifs per atom {choice['motif_score']:.4g} "
-        f"− distance penalty {choice['distance_penalty']:.4g} − {energy}"
+        f"score     {number(choice['score'])} = motifs per atom {number(choice['motif_score'])} "
+        f"− distance penalty {number(choice['distance_penalty'])} − {energy}"
     )
 
 
@@ -169,7 +170,7 @@ def gain_lines(gain: Record) -> list[str]:
     if gain["promised"]:
         lines.append(f"    promised by the picks of the cycle: {measures_words(promised_together(gain['promised']))}")
     for key, (before, after) in gain["metrics"].items():
-        lines.append(f"    {METRICS.get(key, key)} {before:.4g} → {after:.4g}")
+        lines.append(f"    {METRICS.get(key, key)} {number(before)} → {number(after)}")
     return lines
 
 
@@ -230,7 +231,8 @@ def model_lines(lineage: Record) -> list[str]:
         f"  elements {' '.join(model['elements'])}, seed {model['seed']}, networks "
         f"{'-'.join(map(str, model['network']['hidden']))}, {report['n_parameters']} parameters",
         f"  training: {report['closures']} closures, best at {report['best_closure']}; {report['stop_reason']}",
-        f"  errors on the train set: {report['train_energy_rmse']:.3g} meV/atom, {report['train_force_rmse']:.3g} eV/Å",
+        f"  errors on the train set: {figures(report['train_energy_rmse'], 3)} meV/atom, "
+        f"{report['train_force_rmse']:.3g} eV/Å",
     ]
     for section in ("descriptor", "training"):
         lines.append(f"  {section}: " + ", ".join(f"{key} {_plain(value)}" for key, value in model[section].items()))

@@ -8,6 +8,7 @@ from typing import Any
 from kmde_fw.core.certificate import foremost
 from kmde_fw.core.prototypes import substitution_words
 from kmde_fw.store.queries import SHOWN
+from kmde_fw.units import figures
 
 #: fields of a candidate that are terms of its score, in words; what else a candidate carries is shown by its own name
 TERMS = {
@@ -52,7 +53,7 @@ def exceeded_words(exceeded: Mapping[str, Any], element: str) -> str:
         return f"{words}: {train} {element} of the train set{' has any' if none else ''} ({exceeded['value']:.4g})"
     where = "above" if exceeded["value"] > exceeded["high"] else "below"
     return (
-        f"{100 * exceeded['excess']:.2g} % {where} the train range: {words}, {exceeded['value']:.4g} "
+        f"{figures(100 * exceeded['excess'], 2)} % {where} the train range: {words}, {exceeded['value']:.4g} "
         f"(train: {exceeded['low']:.4g} to {exceeded['high']:.4g})"
     )
 
@@ -120,8 +121,8 @@ def measures_words(measures: Mapping[str, Any]) -> str:
     """
     zero, still, near = measures["zero"], measures["open"], measures["vicinity"]
     return (
-        f"energy zero known to {1e3 * zero[0]:.3g} → {1e3 * zero[1]:.3g} meV/atom, missing values {still[0]} → "
-        f"{still[1]}, distance of the vicinity {near[0]:.3f} → {near[1]:.3f}"
+        f"energy zero known to {figures(1e3 * zero[0], 3)} → {figures(1e3 * zero[1], 3)} meV/atom, missing values "
+        f"{still[0]} → {still[1]}, distance of the vicinity {near[0]:.3f} → {near[1]:.3f}"
     )
 
 
@@ -149,7 +150,7 @@ def number(value: Any) -> str:
         return "–"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
-    return str(value) if isinstance(value, int) else f"{value:.4g}"
+    return str(value) if isinstance(value, int) else figures(value, 4)
 
 
 def domain_lines(report: Mapping[str, Any], with_motifs: bool, shown: int = 8) -> list[str]:

@@ -18,7 +18,7 @@ from kmde_fw.config import Analysis, Descriptor, Design, Network, campaign_path,
 from kmde_fw.core.analysis import analyse
 from kmde_fw.core.outliers import FeatureRange, OutlierAtom, find_outliers
 from kmde_fw.errors import InputError
-from kmde_fw.files import extxyz_frame
+from kmde_fw.files import extxyz_frame, quoted
 from kmde_fw.hdnnp.metrics import energy_errors, force_rmse
 from kmde_fw.hdnnp.model_file import to_bytes
 from kmde_fw.hdnnp.n2p2.keywords import Keywords
@@ -104,7 +104,7 @@ def _train_set(path: Path, units: Units, elements: Sequence[str]) -> list[Labell
         file = Path(place) / TRAIN
         with file.open("w", encoding="utf-8") as frames:
             for labelled in read_input_data(path, units, elements):
-                frames.write(extxyz_frame(labelled, {"label": f'"{labelled.structure.name}"'}))
+                frames.write(extxyz_frame(labelled, {"label": quoted(labelled.structure.name)}))
         try:
             return read_labelled(file, elements)
         except InputError as error:
@@ -262,7 +262,7 @@ def written(foreign: Foreign, targets: Sequence[Path], folder: Path, like: Path 
         files[MODEL] = to_bytes(foreign.model)
     if foreign.train:
         files[TRAIN] = "".join(
-            extxyz_frame(labelled, {"label": f'"{labelled.structure.name}"'}) for labelled in foreign.train
+            extxyz_frame(labelled, {"label": quoted(labelled.structure.name)}) for labelled in foreign.train
         )
         if targets:
             files[CAMPAIGN] = _campaign(foreign, targets, folder, like)

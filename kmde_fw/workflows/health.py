@@ -64,8 +64,8 @@ class Patient:
         return {"spec.kmde.campaign": {"$in": [campaign["_id"] for campaign in self.campaigns]}}
 
     @property
-    def names(self) -> list[str]:
-        """Of the campaigns that are not finished."""
+    def unfinished(self) -> list[str]:
+        """Names of the campaigns that are not finished."""
         return [campaign["_id"] for campaign in self.campaigns if campaign["state"] == "running"]
 
 
@@ -190,7 +190,7 @@ def _lost(patient: Patient) -> Iterator[Finding]:
     """What is RUNNING runs."""
     yield from _released(patient, "RUNNING", "all that is RUNNING runs, as far as this host and its queue know")
     for silent in find_silent(patient.launchpad, fw_config.RUN_EXPIRATION_SECS):
-        if silent.campaign in patient.names:
+        if silent.campaign in patient.unfinished:
             yield Finding(
                 "problem",
                 f"firework {silent.fw_id} ({silent.name}): {silent.reason}",
@@ -250,7 +250,7 @@ def _rerun(patient: Patient, fw_id: int) -> str:
 def _workflows(patient: Patient) -> Iterator[Finding]:
     """No workflow is half written: a lock of nobody, fireworks outside of every workflow, children not told."""
     found = False
-    for name in patient.names:
+    for name in patient.unfinished:
         for text in halfway(patient.launchpad, name):
             found = True
             yield Finding(

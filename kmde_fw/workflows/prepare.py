@@ -16,6 +16,7 @@ from kmde_fw.errors import InputError, KmdeError
 from kmde_fw.inputs import find_elements, read_labelled, read_structures, read_target
 from kmde_fw.records import Labelled, Structure, content_hash
 from kmde_fw.reference import Engine, describe_level, make_engine
+from kmde_fw.units import figures
 
 
 @dataclass(frozen=True)
@@ -276,7 +277,7 @@ def _cost_remarks(settings: Campaign, parents: list[Structure], train: list[Labe
         return []
     return [
         f"stop.max_cost ({limit:g} train cells) pays for none of the parents, of which the smallest costs "
-        f"{cheapest:.2g}: candidates come from prototypes"
+        f"{figures(cheapest, 2)}: candidates come from prototypes"
     ]
 
 

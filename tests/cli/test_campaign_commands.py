@@ -324,6 +324,12 @@ def test_unwritable_places_are_sentences_and_nothing_is_queued(call, folder, lau
     assert store.count("campaigns") == 0
 
 
+def test_the_version_is_said(kmde):
+    from kmde_fw import __version__
+
+    assert kmde("--version") == (0, f"kmde_fw {__version__}\n", "")
+
+
 def test_every_command_explains_itself():
     app = build_app()
     for command in get_command(app).commands:

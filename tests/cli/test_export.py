@@ -16,7 +16,7 @@ def test_a_model_is_named_by_campaign_cycle_number_id_or_file(
     second = finished.get("models", cycles[1]["models"][1])
     names = (["demo", "--cycle", 1, "--number", 2], ["demo/1/2"], [second["_id"]], [second["_id"][:10]])
     for name in names:
-        code, out, err = kmde("export", *name, "-o", tmp_path / "m.safetensors", "-l", finished_launchpad)
+        code, out, err = kmde("export", *name, "-o", tmp_path / "m.safetensors", "--force", "-l", finished_launchpad)
         assert code == 0, err
         assert second["_id"][:12] in out
         assert (tmp_path / "m.safetensors").read_bytes() == finished.get_blob(second["weights"]["sha256"])
@@ -81,10 +81,17 @@ def test_n2p2_gets_a_folder_and_a_line_for_lammps(kmde, finished_launchpad, tmp_
     same = load(tmp_path / "m.safetensors").predict(structure).energy
     assert read_potential(folder).model.predict(structure).energy == pytest.approx(same, abs=1e-9)
     (tmp_path / "file").write_text("")
-    code, _, err = kmde("export", tmp_path / "m.safetensors", "--format", "n2p2", "-o", tmp_path / "file")
+    words = ("export", tmp_path / "m.safetensors", "--format", "n2p2", "-o", tmp_path / "file", "--force")
+    code, _, err = kmde(*words)
     assert code == 1
     assert "cannot write" in err
     assert (tmp_path / "file").read_text() == ""
+    # neither a file nor a folder is overwritten unasked
+    for output in (tmp_path / "m.safetensors", folder):
+        code, _, err = kmde("export", tmp_path / "m.safetensors", "--format", "n2p2", "-o", output)
+        assert code == 1
+        assert "exists already; give another --output, or --force to overwrite it" in err
+    assert kmde("export", tmp_path / "m.safetensors", "--format", "n2p2", "-o", folder, "--force")[0] == 0
 
 
 def test_the_folder_for_ase_takes_two_lines(kmde, finished: Store, finished_launchpad, tmp_path: Path):

@@ -72,6 +72,10 @@ def test_without_a_train_set_outliers_are_by_the_limits_of_scaling_data(kmde, tm
     assert facts["target"]["outliers"]["atoms"] > 0
     assert facts["written"] == [str(tmp_path / "out" / "model.safetensors")]
     assert any("no input.data" in note for note in facts["notes"])
+    words = ("import-model", folder, "--target", TARGET, "--like", LIKE, "-o", tmp_path / "other")
+    code, out, _ = kmde(*words)
+    assert code == 0
+    assert "note: no campaign file was written, and --like has no effect: there is no train set" in out
     code, _, err = kmde("import-model", folder, "--data-only")
     assert code == 1
     assert "nothing else" in err

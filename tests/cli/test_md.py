@@ -90,6 +90,23 @@ def test_what_left_becomes_a_campaign_like_the_models_own(kmde, run, finished: S
     assert "is not empty" in err
 
 
+def test_a_run_that_breaks_down_and_a_file_that_is_cut_off_are_named(kmde, start, finished_launchpad, tmp_path):
+    words = ("md", start, "--model", "demo", "--strain", -0.3, "--steps", 2, "--every", 1, "--timestep", 0.01)
+    code, out, err = kmde(*words, "-o", tmp_path / "run", "-l", finished_launchpad)
+    assert code == 0, err
+    assert "the run broke down in step 0: atoms" in out
+    facts = json.loads((tmp_path / "run" / "domain.json").read_text())
+    assert facts["broke_down"].startswith("in step 0: atoms")
+    path = tmp_path / "run" / "trajectory.extxyz"
+    path.write_bytes(path.read_bytes()[:-40])
+    words = ("from-md", path, "--model", "demo", "--min-bond", 0, "-l", finished_launchpad)
+    code, out, err = kmde(*words)
+    assert code == 0, err
+    assert "2 frames, 2 of them with atoms outside" in out
+    assert f"note: {path} ends within frame 3; the 2 whole ones before it are taken" in out
+    assert f"{path} ends within frame 3" in json.loads(kmde(*words, "--json")[1])["notes"][0]
+
+
 def test_submit_queues_it(kmde, run, finished_launchpad, launchpad_file, client, tmp_path):
     from kmde_fw.store import read_launchpad
 

@@ -69,7 +69,7 @@ def test_from_where_a_run_breaks_down_it_is_left_out(model, copper_gold):
     bad.positions[1] = bad.positions[0] + 0.3
     found = find_departures(frames([good, bad, good]), model, None, 5)
     assert (found.outside, found.left_out) == (1, 2)
-    assert found.broke_down.startswith("frame 2 (step 10): atom 1")
+    assert found.broke_down.startswith("frame 2 (step 10): atoms 1 (Cu) and 2 (Cu) are")
     close = scaled(good, 0.8)
     assert find_departures(frames([good, close]), model, None, 5, min_bond=0.85).left_out == 1
     # another run begins with its own frame 1

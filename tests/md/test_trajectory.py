@@ -123,6 +123,45 @@ def test_bad_files_are_one_sentence(write, name, content, said):
     assert str(path) in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("kind", "off"),
+    [("dump", 30), ("dump", 1), ("extxyz", 30), ("extxyz", 1), ("extxyz", 300), ("traj", 1), ("traj", 200)],
+)
+def test_of_a_file_that_is_cut_off_the_whole_frames_are_taken(tmp_path, kind, off):
+    path = tmp_path / f"run.{kind}"
+    if kind == "dump":
+        path.write_text(dump(frames()))
+    else:
+        ase.io.write(path, frames())
+    path.write_bytes(path.read_bytes()[:-off])
+    said: list[str] = []
+    read = list(read_frames(path, KNOWN, cut_off=said.append))
+    assert [frame.number for frame in read] == [1, 2]
+    assert said == [f"{path} ends within frame 3; the 2 whole ones before it are taken"]
+    with pytest.raises(InputError, match="if the run was killed"):
+        list(read_frames(path, KNOWN))
+
+
+def test_damage_within_a_file_is_no_end_of_it(write):
+    text = dump(frames())
+    second = text.index("ITEM: TIMESTEP", 10)
+    path = write("a.lammpstrj", text[: text.rindex("\n", 0, second - 1) + 1] + text[second:])
+    with pytest.raises(InputError, match="frame 1: is incomplete"):
+        list(read_frames(path, KNOWN, cut_off=lambda _: None))
+    path = write("b.lammpstrj", text[: second - 20])
+    with pytest.raises(InputError, match="frame 1: is incomplete"):
+        list(read_frames(path, KNOWN, cut_off=lambda _: None))
+
+
+def test_a_compressed_file_that_is_cut_off_is_a_sentence(tmp_path):
+    import gzip
+
+    path = tmp_path / "run.dump.gz"
+    path.write_bytes(gzip.compress(dump(frames(20)).encode())[:-50])
+    with pytest.raises(InputError, match=r"cannot be read .*ended before the end-of-stream"):
+        list(read_frames(path, KNOWN))
+
+
 def test_more_types_than_names_missing_files_and_bytes(write, tmp_path):
     path = write("a.dump", dump(frames(), "id type xu yu zu"))
     with pytest.raises(InputError, match="has 2 types, and --elements names 1"):

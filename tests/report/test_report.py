@@ -19,6 +19,7 @@ from kmde_fw.report.page import page
 from kmde_fw.report.svg import Series, chart, crystal
 from kmde_fw.report.words import cure, measures_words
 from kmde_fw.store import Store, queries
+from kmde_fw.units import figures
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -68,9 +69,9 @@ def test_what_each_train_set_leaves_open_and_what_was_promised(finished: Store, 
         opinion = cycle["opinion"]
         promised = queries.promised_together(cycle["promised"])
         changes = cycle["changes"]
-        moved = f"{changes['energy']:.2g} meV/atom, {changes['forces']:.2g} eV/Å" if changes else "–"
+        moved = f"{figures(changes['energy'], 2)} meV/atom, {changes['forces']:.2g} eV/Å" if changes else "–"
         row = (
-            f"{1e3 * opinion['zero']:.3g} {opinion['open']} {opinion['vicinity']:.3f} {opinion['far']} "
+            f"{figures(1e3 * opinion['zero'], 3)} {opinion['open']} {opinion['vicinity']:.3f} {opinion['far']} "
             f"{opinion['far_inside']} {moved} {measures_words(promised) if promised else '–'}"
         )
         assert row in text
