@@ -68,7 +68,7 @@ def launch_all(
 
     from kmde_fw.store import Store
     from kmde_fw.store.connect import is_outage
-    from kmde_fw.workflows.rockets import after_outage, again_after_outage, next_fireworks, take_back, worker_for
+    from kmde_fw.workflows.rockets import after_outage, after_rocket, next_fireworks, take_back, worker_for
 
     store = Store(pad.db)
     for name in campaigns:
@@ -91,7 +91,7 @@ def launch_all(
                 worker = worker_for(campaign, env)
                 worker.fw_ids = fw_ids
                 rapidfire(pad, worker, m_dir=str(folder), nlaunches=1, max_loops=1, sleep_time=IDLE)
-                for again in again_after_outage(pad, {"fworker.name": worker.name}):
+                if again := after_rocket(pad, {"fworker.name": worker.name}):
                     print(f"ready again, as the database had been away: {again}", flush=True)
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since < LONG_IDLE:

@@ -13,7 +13,7 @@ from kmde_fw import __version__
 from kmde_fw.config import Campaign, did_you_mean, parse_campaign
 from kmde_fw.core.cost import relative_cost
 from kmde_fw.errors import ConfigError, StoreError
-from kmde_fw.firetasks import counters, pings
+from kmde_fw.firetasks import counters, locks, pings, upserts
 from kmde_fw.records import Labelled, Structure, cycle_key
 from kmde_fw.store import Store
 from kmde_fw.versions import numbers
@@ -29,7 +29,9 @@ SIBLINGS = ("seed", "shard", "slot", "attempt")
 CPU, TRAIN, DFT = "kmde_cpu", "kmde_train", "kmde_dft"
 
 counters.use()
+locks.use()
 pings.use()
+upserts.use()
 
 
 class KmdeTask(FiretaskBase):

@@ -146,7 +146,7 @@ def _launch(orders: Orders, launchpad: Any, worker: Any, token: str, stop: Stop,
     from fireworks.core.rocket_launcher import launch_rocket, rapidfire
 
     from kmde_fw.workflows.compatible import mismatches
-    from kmde_fw.workflows.rockets import again_after_outage, launchable
+    from kmde_fw.workflows.rockets import after_rocket, launchable
 
     query = {"fw_id": orders.fw_id} if orders.fw_id else worker.query
     ours = {f"fworker.env.{MARK}.token": token}
@@ -166,7 +166,7 @@ def _launch(orders: Orders, launchpad: Any, worker: Any, token: str, stop: Stop,
         if fw_ids:
             worker.fw_ids = fw_ids
             rapidfire(launchpad, worker, m_dir=str(folder), nlaunches=1, max_loops=1, sleep_time=IDLE)
-            for name in again_after_outage(launchpad, ours):
+            if name := after_rocket(launchpad, ours):
                 say(f"{name}: the database had been away, now READY")
             launched += 1
             idle_since = time.monotonic()

@@ -10,7 +10,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fireworks import FWorker, LaunchPad
+from fireworks.fw_config import WFLOCK_EXPIRATION_SECS
 
+from kmde_fw.firetasks.locks import is_of_living
 from kmde_fw.store.connect import says_outage
 
 #: states in which a firework will still do something without anybody's help
@@ -18,6 +20,8 @@ ALIVE = ("READY", "RESERVED", "RUNNING")
 
 #: FireWorks holds a workflow's lock for a moment; one that stays so long is that of a killed worker
 LOCK_SECONDS = 10.0
+#: seconds between two looks at it
+LOCK_PAUSE = 0.1
 
 #: what FireWorks writes in two steps it writes within this time; half of it that stays so long was left by a kill
 RESERVING_SECONDS = 2.0
@@ -193,23 +197,30 @@ def take_back(launchpad: LaunchPad, campaign: str) -> list[str]:
     return again
 
 
-def again_after_outage(launchpad: LaunchPad, whose: dict[str, Any]) -> list[str]:
-    """Make READY again what rockets of a worker made FIZZLED because the database was away. Returns names.
+def after_rocket(launchpad: LaunchPad, whose: dict[str, Any]) -> str | None:
+    """Mend what FireWorks left of a worker's latest launch where the database was away, or a workflow locked for long.
 
-    whose: query for its launches. FireWorks catches the driver's errors and, the database being back, says that the
-    step failed; what it had half written by then (see `tidy`) is mended, too.
+    whose: query for the worker's launches. A launch may have ended of which the firework was not told. FireWorks also
+    catches the driver's errors and says, the database being back, that the step failed: it is made READY again, and
+    what was half written by then (see `tidy`) is mended. Returns the name of such a step.
     """
-    again = []
-    for launch in list(launchpad.launches.find({**whose, "state": "FIZZLED"}, {"launch_id": 1, "action": 1})):
-        if not says_outage(last_line(launch)):
-            continue
-        query = {"launches": launch["launch_id"], "state": "FIZZLED"}
-        firework = launchpad.fireworks.find_one(query, {"fw_id": 1, "name": 1, "spec.kmde": 1, "archived_launches": 1})
-        if firework is not None and len(firework["archived_launches"]) < OUTAGES:
-            tidy(launchpad, firework["spec"]["kmde"]["campaign"], among_others=True)
-            launchpad.rerun_fw(firework["fw_id"])
-            again.append(firework["name"])
-    return again
+    fields = {"launch_id": 1, "state": 1, "action": 1}
+    launch = launchpad.launches.find_one(whose, fields, sort=[("launch_id", -1)])
+    if launch is None:
+        return None
+    query = {"launches": launch["launch_id"]}
+    fields = {"fw_id": 1, "name": 1, "state": 1, "spec.kmde": 1, "archived_launches": 1}
+    firework = launchpad.fireworks.find_one(query, fields)
+    if firework is not None and firework["state"] == "RUNNING" and launch["state"] in ("COMPLETED", "FIZZLED"):
+        launchpad._refresh_wf(firework["fw_id"])
+        firework = launchpad.fireworks.find_one(query, fields)
+    if firework is None or (firework["state"], launch["state"]) != ("FIZZLED", "FIZZLED"):
+        return None
+    if not says_outage(last_line(launch)) or len(firework["archived_launches"]) >= OUTAGES:
+        return None
+    tidy(launchpad, firework["spec"]["kmde"]["campaign"], among_others=True)
+    launchpad.rerun_fw(firework["fw_id"])
+    return str(firework["name"])
 
 
 def _is_ours_to_take(launchpad: LaunchPad, launch_id: int) -> bool:
@@ -297,14 +308,22 @@ def _orphans(launchpad: LaunchPad, ids: list[int]) -> list[int]:
 
 
 def unlock(launchpad: LaunchPad, campaign: str) -> None:
-    """Take away a lock that nobody holds any more. FireWorks itself would wait for it for minutes and then give up."""
+    """Take away a lock that nobody holds any more. FireWorks itself would wait for it for minutes and then give up.
+
+    One whose holder lives on this machine is waited for; one of another machine if it does not change for LOCK_SECONDS.
+    """
     query = {"metadata.campaign": campaign, "locked": {"$exists": True}}
-    end = time.monotonic() + LOCK_SECONDS
-    while launchpad.workflows.find_one(query, {"_id": 1}) is not None:
-        if time.monotonic() > end:
-            launchpad.workflows.update_many(query, {"$unset": {"locked": True}})
-            return
-        time.sleep(0.5)
+    seen, end = None, 0.0
+    while (workflow := launchpad.workflows.find_one(query, {"locked": 1})) is not None:
+        lock = workflow["locked"]
+        lives = is_of_living(lock)
+        if (workflow["_id"], lock) != seen:
+            seen = (workflow["_id"], lock)
+            end = time.monotonic() + (WFLOCK_EXPIRATION_SECS if lives else LOCK_SECONDS)
+        if lives is False or time.monotonic() > end:
+            launchpad.workflows.update_one({"_id": workflow["_id"], "locked": lock}, {"$unset": {"locked": True}})
+        else:
+            time.sleep(LOCK_PAUSE)
 
 
 def _refresh(launchpad: LaunchPad, campaign: str) -> None:

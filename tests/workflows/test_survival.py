@@ -129,17 +129,30 @@ def test_fireworks_of_no_workflow_are_not_launched(pad, cut_off):
 
 
 def test_a_step_that_an_outage_spoilt_is_repeated_by_its_own_worker(pad, cut_off, monkeypatch):
-    assert rockets.again_after_outage(pad, {"fworker.name": "kmde elsewhere 1"}) == []
+    assert rockets.after_rocket(pad, {"fworker.name": "kmde elsewhere 1"}) is None
     whose = {"fworker.name": rockets.worker_for("c").name}
-    assert rockets.again_after_outage(pad, whose) == ["advance"]
+    assert rockets.after_rocket(pad, whose) == "advance"
     assert states(pad) == {"advance": "READY", "finish": "WAITING"}
-    assert rockets.again_after_outage(pad, whose) == [], "once for each launch"
+    assert rockets.after_rocket(pad, whose) is None, "once for each launch"
 
 
 def test_a_step_that_every_outage_spoils_stays_fizzled_at_last(pad, cut_off, monkeypatch):
     monkeypatch.setattr(rockets, "OUTAGES", 0)
-    assert rockets.again_after_outage(pad, {}) == []
+    assert rockets.after_rocket(pad, {}) is None
     assert states(pad)["advance"] == "FIZZLED"
+
+
+def test_a_firework_that_was_not_told_of_the_end_of_its_launch_is_told_by_its_worker(pad, monkeypatch):
+    """FireWorks gives up where a workflow stays locked: the launch has ended, and its firework RUNNING for ever."""
+    advance = a_firework("advance")
+    pad.add_wf(Workflow([advance, a_firework("finish", [advance])], metadata={"campaign": "c"}))
+    _, launch_id = pad.checkout_fw(rockets.worker_for("c"), "/tmp")
+    with monkeypatch.context() as patch:
+        patch.setattr(LaunchPad, "_refresh_wf", lambda self, fw_id: None)
+        pad.complete_launch(launch_id, FWAction(detours=a_firework("next")))
+    assert states(pad) == {"advance": "RUNNING", "finish": "WAITING"}
+    assert rockets.after_rocket(pad, {}) is None
+    assert states(pad) == {"advance": "COMPLETED", "finish": "WAITING", "next": "READY"}
 
 
 @pytest.mark.parametrize(("line", "away"), [
