@@ -21,6 +21,7 @@ from kmde_fw.hdnnp import HdnnpCalculator
 from kmde_fw.records import Structure
 from kmde_fw.reference import make_engine
 from kmde_fw.reference.domain import check_bonds
+from kmde_fw.units import MIN_BOND
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parents[1] / "results" / "md_circle"
@@ -28,8 +29,6 @@ RESULTS = HERE.parents[1] / "results" / "md_circle"
 RUN = ["--temperature", "600", "--strain", "-0.03", "--steps", "600", "--timestep", "1", "--every", "10"]
 #: frames of a run that are labelled to measure errors
 MEASURED = 20
-#: where two atoms come closer, over the sum of their covalent radii, a run has broken down
-MIN_BOND = 0.75
 
 
 def kmde(*words: object, may_fail: bool = False) -> str:

@@ -257,4 +257,5 @@ def _lines(facts: dict[str, Any], found: Found) -> Iterator[str]:
     if facts["submitted"]:
         yield f"campaign {facts['campaign']} is queued; work it off with `kmde work` or `rlaunch rapidfire`"
     elif "frames" in facts and not facts["chosen"]:
-        yield "no frame has an atom outside: nothing to do"
+        left = facts["frames"] > facts["frames_left_out"]
+        yield "no frame has an atom outside: nothing to do" if left else "no frame is left: nothing to do"

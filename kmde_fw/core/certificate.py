@@ -115,7 +115,8 @@ def read_certificate(path: Path) -> Certificate:
         said = f"{error.error_count()} parts are wrong" if isinstance(error, ValidationError) else "no JSON"
         raise ModelError(f"{path} is no coverage certificate of kmde_fw ({said}); export the model again") from None
     if checksum != found:
-        raise ModelError(f"{path} was changed after it was written, its checksum does not fit; export the model again")
+        how = "has no checksum" if checksum is None else "was changed after it was written, its checksum does not fit"
+        raise ModelError(f"{path} {how}; export the model again")
     return certificate
 
 

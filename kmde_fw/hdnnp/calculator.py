@@ -10,7 +10,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from kmde_fw.core.certificate import FILE_NAME, Certificate, DomainLog, read_certificate
 from kmde_fw.core.outliers import FeatureRange
 from kmde_fw.errors import ModelError
-from kmde_fw.hdnnp.model import Hdnnp, Prediction
+from kmde_fw.hdnnp.model import TOLERANCE, Hdnnp, Prediction
 from kmde_fw.hdnnp.model_file import from_bytes, read_bytes, to_bytes
 from kmde_fw.records import Structure
 
@@ -37,7 +37,7 @@ class HdnnpCalculator(Calculator):
         self,
         model: Hdnnp | Path | str,
         certificate: Certificate | Path | str | None = None,
-        tolerance: float = 1e-6,
+        tolerance: float = TOLERANCE,
         every: int = 10,
         **kwargs: Any,
     ) -> None:

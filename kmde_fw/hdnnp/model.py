@@ -14,6 +14,9 @@ from kmde_fw.hdnnp.network import Columns, Networks
 from kmde_fw.hdnnp.symmetry_functions import Fingerprint, SymmetryFunctions
 from kmde_fw.records import Labelled, Structure
 
+#: how far outside of the training range is inside, over its width: what rounding does
+TOLERANCE = 1e-6
+
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
@@ -101,7 +104,7 @@ class Hdnnp:
         """Of which elements the model has training data, (n_elements,) bool."""
         return np.isfinite(self.minimum).all(axis=1)
 
-    def outside(self, features: np.ndarray, species: np.ndarray, tolerance: float = 1e-6) -> np.ndarray:
+    def outside(self, features: np.ndarray, species: np.ndarray, tolerance: float = TOLERANCE) -> np.ndarray:
         """Which features leave the training data, (n, F) bool, from features (n, F) and element indices (n,).
 
         One does below min - tolerance * (max - min) and above max + tolerance * (max - min) of its element's training
@@ -112,7 +115,7 @@ class Hdnnp:
         outside = (features < (low - margin)[species]) | (features > (high + margin)[species])
         return outside & self.trained[species][:, None]
 
-    def extrapolating(self, features: np.ndarray, species: np.ndarray, tolerance: float = 1e-6) -> np.ndarray:
+    def extrapolating(self, features: np.ndarray, species: np.ndarray, tolerance: float = TOLERANCE) -> np.ndarray:
         """Which atoms leave the training data: (n,) bool, see `outside`; or are of an element without any."""
         return self.outside(features, species, tolerance).any(axis=1) | ~self.trained[species]
 

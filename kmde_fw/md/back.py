@@ -11,7 +11,7 @@ import numpy as np
 from kmde_fw.core.certificate import Certificate, motifs_outside
 from kmde_fw.core.outliers import FeatureRange, OutlierAtom, environments, find_outliers
 from kmde_fw.hdnnp.calculator import domain_log, ranges_of
-from kmde_fw.hdnnp.model import Hdnnp
+from kmde_fw.hdnnp.model import TOLERANCE, Hdnnp
 from kmde_fw.md.breakdown import broken
 from kmde_fw.md.trajectory import Frame
 from kmde_fw.records import Structure
@@ -59,7 +59,7 @@ def find_departures(
     model: Hdnnp,
     certificate: Certificate | None,
     most: int,
-    tolerance: float = 1e-6,
+    tolerance: float = TOLERANCE,
     min_bond: float = MIN_BOND,
 ) -> Departures:
     """Go through the frames once, in bounded room; a frame that is number 1 begins another run.

@@ -16,13 +16,11 @@ from ase.data import atomic_masses, atomic_numbers
 from kmde_fw.core.certificate import DomainLog
 from kmde_fw.errors import EngineError, InputError, ModelError
 from kmde_fw.hdnnp.calculator import HdnnpCalculator, note
-from kmde_fw.hdnnp.model import Hdnnp
+from kmde_fw.hdnnp.model import TOLERANCE, Hdnnp
 from kmde_fw.md.run import BAROSTAT, THERMOSTAT, Engine, Settings, State
 from kmde_fw.records import Structure
 
 LAMMPS_LOG = "log.lammps"
-#: outside of the training range: as in `HdnnpCalculator`
-TOLERANCE = 1e-6
 #: bar per GPa
 BAR = 1e4
 #: the largest seed that LAMMPS takes

@@ -26,9 +26,10 @@ from kmde_fw.firetasks.generate import Generate
 from kmde_fw.firetasks.label import Label
 from kmde_fw.firetasks.select import Select
 from kmde_fw.firetasks.train import Train
+from kmde_fw.processes import is_running
 from kmde_fw.records import cycle_key
 from kmde_fw.store import Store
-from kmde_fw.workflows.rockets import is_alive, remove_orphans
+from kmde_fw.workflows.rockets import remove_orphans
 
 #: how long an owner has between its claim to spawn a cycle and the cycle's fireworks
 CLAIM_SECONDS = 60.0
@@ -84,7 +85,8 @@ def may_spawn(store: Store, launchpad: LaunchPad, campaign: str, cycle: int, own
 def _is_gone(owner: str) -> bool:
     """True if an owner was a `kmde submit` or `kmde run` on this machine whose process is no more."""
     words = owner.split()
-    return len(words) == 3 and words[0] == "submit" and words[1] == socket.gethostname() and not is_alive(int(words[2]))
+    here = len(words) == 3 and words[0] == "submit" and words[1] == socket.gethostname()
+    return here and not is_running(int(words[2]), None)
 
 
 @explicit_serialize

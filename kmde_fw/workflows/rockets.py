@@ -13,6 +13,7 @@ from fireworks import FWorker, LaunchPad
 from fireworks.fw_config import WFLOCK_EXPIRATION_SECS
 
 from kmde_fw.firetasks.locks import is_of_living
+from kmde_fw.processes import is_running
 from kmde_fw.store.connect import says_outage
 
 #: states in which a firework will still do something without anybody's help
@@ -356,15 +357,4 @@ def _worker_is_gone(launchpad: LaunchPad, fw_id: int) -> bool:
     words = launches[-1].fworker.name.split() if launches and launches[-1].fworker else []
     if len(words) != 3 or words[0] != "kmde" or words[1] != socket.gethostname():
         return False
-    return not is_alive(int(words[2]))
-
-
-def is_alive(pid: int) -> bool:
-    """Whether there is a process of that id on this machine."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return not is_running(int(words[2]), None)

@@ -99,7 +99,9 @@ def test_a_run_that_breaks_down_and_a_file_that_is_cut_off_are_named(kmde, start
     assert facts["broke_down"].startswith("in step 0: atoms")
     path = tmp_path / "run" / "trajectory.extxyz"
     path.write_bytes(path.read_bytes()[:-40])
-    words = ("from-md", path, "--model", "demo", "--min-bond", 0, "-l", finished_launchpad)
+    words = ("from-md", path, "--model", "demo", "-l", finished_launchpad)
+    assert "no frame is left: nothing to do" in kmde(*words)[1]
+    words += ("--min-bond", 0)
     code, out, err = kmde(*words)
     assert code == 0, err
     assert "2 frames, 2 of them with atoms outside" in out
