@@ -63,12 +63,6 @@ def sample_geometry(structures: Sequence[Structure], elements: Sequence[str], cu
     return _join(blocks, elements)
 
 
-def atom_geometry(structure: Structure, atom: int, elements: Sequence[str], cutoff: float) -> Geometry:
-    """geometry(a) of T(2.2): distances from an atom to each of its neighbours, and angles with it as the vertex."""
-    blocks = list(_blocks(structure, elements, cutoff, each_pair_once=False, atoms=np.array([atom])))
-    return _join(blocks, elements)
-
-
 class Tally:
     """How often each value of one channel occurs, on a grid that coarsens before it needs more than some room.
 

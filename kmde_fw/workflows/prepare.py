@@ -115,7 +115,7 @@ def prepare_settings(settings: Campaign, folder: Path, path: str) -> Prepared:
     parents = [*parents, *derived]
     by_id = {structure.id: structure for structure in parents}
     _named(path, lambda: CandidatePool(elements, settings.design, by_id, seed=settings.seed))
-    remarks = [*_remarks(settings, elements, train, target, labels), *derived_remarks]
+    remarks = [*_remarks(elements, train, target, labels), *derived_remarks]
     remarks += _cost_remarks(settings, parents, train)
     return Prepared(
         settings=settings,
@@ -282,7 +282,6 @@ def _cost_remarks(settings: Campaign, parents: list[Structure], train: list[Labe
 
 
 def _remarks(
-    settings: Campaign,
     elements: tuple[str, ...],
     train: list[Labelled],
     target: list[Structure],

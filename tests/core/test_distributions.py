@@ -10,7 +10,6 @@ from kmde_fw.core import distributions
 from kmde_fw.core.distributions import (
     AroundAtoms,
     Tally,
-    atom_geometry,
     pair_channels,
     rdf,
     sample_geometry,
@@ -105,14 +104,21 @@ def test_samples_do_not_change_on_turning_or_moving_the_crystal():
             np.testing.assert_allclose(samples, getattr(after, kind)[key], atol=2e-6)
 
 
+def geometry_of(structure, atom, elements):
+    """geometry(a) of T(2.2): samples of one atom by channel, sorted."""
+    (block,) = AroundAtoms([structure], [(0, atom)], elements, 4.0)
+    return {key: np.sort(values) for key, values in block.values.items()}
+
+
 def test_geometry_of_one_atom_sees_every_neighbour_from_it():
     salt = crystal("NaCl", "rocksalt", a=5.6)
-    geometry = atom_geometry(salt, salt.species.index("Na"), ("Na", "Cl"), 4.0)
-    assert shells(geometry.distances["Cl-Na"]) == {2.8: 6}
-    assert shells(geometry.distances["Na-Na"]) == {3.96: 12}
-    assert len(geometry.distances["Cl-Cl"]) == 0
-    assert len(geometry.angles["Cl-Na-Cl"]) == 15
-    assert all(len(samples) == 0 for key, samples in geometry.angles.items() if key.split("-")[1] == "Cl")
+    geometry = geometry_of(salt, salt.species.index("Na"), ("Na", "Cl"))
+    assert shells(geometry["Cl-Na"]) == {2.8: 6}
+    assert shells(geometry["Na-Na"]) == {3.96: 12}
+    assert len(geometry["Cl-Cl"]) == 0
+    assert len(geometry["Cl-Na-Cl"]) == 15
+    angles = {key: samples for key, samples in geometry.items() if key.count("-") == 2}
+    assert all(len(samples) == 0 for key, samples in angles.items() if key.split("-")[1] == "Cl")
 
 
 def test_atoms_of_a_structure_add_up_to_the_structure():
@@ -121,11 +127,11 @@ def test_atoms_of_a_structure_add_up_to_the_structure():
     structure = Structure.from_atoms(atoms)
     elements = ("Cl", "Na")
     whole = sample_geometry([structure], elements, 4.0)
-    parts = [atom_geometry(structure, i, elements, 4.0) for i in range(len(structure))]
+    parts = [geometry_of(structure, i, elements) for i in range(len(structure))]
     for key, samples in whole.angles.items():
-        np.testing.assert_array_equal(samples, np.sort(np.concatenate([part.angles[key] for part in parts])))
+        np.testing.assert_array_equal(samples, np.sort(np.concatenate([part[key] for part in parts])))
     for key, samples in whole.distances.items():
-        both = np.sort(np.concatenate([part.distances[key] for part in parts]))
+        both = np.sort(np.concatenate([part[key] for part in parts]))
         np.testing.assert_allclose(np.repeat(samples, 2), both, atol=1.1e-6)
 
 
@@ -197,8 +203,7 @@ def test_around_atoms_can_be_gone_through_twice_and_is_their_geometry():
     for _ in range(2):
         (block,) = around
         for place, (number, atom) in enumerate(block.atoms):
-            alone = atom_geometry(structures[number], atom, ELEMENTS, 4.0)
-            for key, expected in (alone.distances | alone.angles).items():
+            for key, expected in geometry_of(structures[number], atom, ELEMENTS).items():
                 mine = block.values[key][block.owners[key] == place]
                 np.testing.assert_array_equal(np.sort(mine), expected)
 
