@@ -43,6 +43,8 @@ _KEYS = (
 )  # fmt: skip
 #: MongoDB's codes for: unauthorized, authentication failed
 _REFUSED = (13, 18)
+#: MongoDB's code for what should not happen; the embedded server's answer to everything once its storage has failed
+_INTERNAL_ERROR = 1
 #: how the driver's errors begin in a traceback where the server was away
 _AWAY = tuple(f"pymongo.errors.{e.__name__}: " for e in (AutoReconnect, NetworkTimeout, ServerSelectionTimeoutError))
 
@@ -270,6 +272,11 @@ def translated(error: PyMongoError, address: str) -> StoreError:
         return StoreError(f"the database server at {address} does not answer any more: is it running?")
     if isinstance(error, DocumentTooLarge):
         return StoreError("a document is larger than the 16 MB that MongoDB allows")
+    if isinstance(error, OperationFailure) and error.code == _INTERNAL_ERROR:
+        return StoreError(
+            f"the database server at {address} has failed inside, as it does when its disk is full: see its log, make "
+            "room, and start it again (an embedded one: `kmde db stop`, `kmde db start`)"
+        )
     if isinstance(error, OperationFailure):
         details = error.details or {}
         return StoreError(f"the database server at {address} refused: {details.get('errmsg') or error}")

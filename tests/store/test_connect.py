@@ -6,10 +6,11 @@ import threading
 import time
 
 import pytest
+from pymongo.errors import AutoReconnect, OperationFailure
 
 from kmde_fw.errors import StoreError
 from kmde_fw.store import Store, connect, read_launchpad
-from kmde_fw.store.connect import is_loopback
+from kmde_fw.store.connect import is_loopback, translated
 
 URI = "mongodb://127.0.0.1:27117/?directConnection=true"
 
@@ -169,3 +170,12 @@ def test_a_store_of_its_own_connection(connection):
 )
 def test_loopback(host, answer):
     assert is_loopback(host) is answer
+
+
+@pytest.mark.parametrize(("error", "sentence"), [
+    (OperationFailure("internal server error", 1), "at db:1 has failed inside, as it does when its disk is full"),
+    (OperationFailure("not authorized", 13, {"errmsg": "not authorized"}), "at db:1 refused: not authorized"),
+    (AutoReconnect("connection closed"), "at db:1 does not answer any more"),
+])  # fmt: skip
+def test_what_a_server_says_is_a_sentence(error, sentence):
+    assert sentence in str(translated(error, "db:1"))
