@@ -1,12 +1,13 @@
 """make fuzz: 100 000 damaged inputs, none of which may end in a traceback, hang, or leave half a campaign.
 
-python tests/fuzz/fuzz.py [--cases 100000] [--seed 0] [--out results/faults]
+python tests/fuzz/fuzz.py [--cases 100000] [--seed 0] [--only KIND ...] [--out results/faults]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 import time
@@ -18,6 +19,10 @@ from cases import seeds
 from hypothesis import HealthCheck, Phase, given, settings
 
 PROJECT = Path(__file__).parents[2]
+#: of the source that is run
+COMMIT = subprocess.run(
+    ["git", "describe", "--always", "--dirty"], cwd=PROJECT, capture_output=True, text=True, check=False
+).stdout.strip()
 
 
 def run(kind: str, cases: int, seed: int, folder: Path) -> tuple[int, str]:
@@ -49,34 +54,28 @@ def run(kind: str, cases: int, seed: int, folder: Path) -> tuple[int, str]:
 
 
 def main() -> None:
-    """All kinds, each its share; results/faults/fuzz.json."""
+    """All kinds, each its share; fuzz.json is written after each of them. --only: adds to what is there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", type=int, default=100_000)
+    parser.add_argument("--cases", type=int, default=100_000, help="of all kinds together")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="*")
+    parser.add_argument("--only", nargs="+", choices=list(seeds()), help="these kinds, each its share of all cases")
     parser.add_argument("--out", type=Path, default=PROJECT / "results" / "faults")
     options = parser.parse_args()
-    begin, rows = time.monotonic(), {}
+    options.out.mkdir(parents=True, exist_ok=True)
+    file = options.out / "fuzz.json"
+    rows = json.loads(file.read_text())["kinds"] if options.only and file.is_file() else {}
     with tempfile.TemporaryDirectory(prefix="kmde-fuzz-") as folder:
         for kind, (_, _, share) in seeds().items():
             if options.only and kind not in options.only:
                 continue
             start = time.monotonic()
             tried, failure = run(kind, options.cases * share // 100, options.seed, Path(folder))
-            rows[kind] = {"cases": tried, "failed": int(bool(failure)), "seconds": round(time.monotonic() - start, 1)}
+            seconds = round(time.monotonic() - start, 1)
+            rows[kind] = {"cases": tried, "failed": int(bool(failure)), "seconds": seconds, "commit": COMMIT}
             print(f"{kind}: {rows[kind]}", failure, sep="\n" if failure else "", flush=True)
-    failed = sum(row["failed"] for row in rows.values())
-    if not options.only:
-        result = {
-            "command": "python tests/fuzz/fuzz.py " + " ".join(sys.argv[1:]),
-            "cases": sum(row["cases"] for row in rows.values()),
-            "failed": failed,
-            "minutes": round((time.monotonic() - begin) / 60, 1),
-            "kinds": rows,
-        }
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "fuzz.json").write_text(json.dumps(result, indent=2) + "\n")
-    sys.exit(1 if failed else 0)
+            total = {key: sum(row[key] for row in rows.values()) for key in ("cases", "failed")}
+            file.write_text(json.dumps({**total, "kinds": rows}, indent=2) + "\n")
+    sys.exit(1 if any(row["failed"] for row in rows.values()) else 0)
 
 
 if __name__ == "__main__":
