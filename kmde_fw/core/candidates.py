@@ -32,6 +32,8 @@ VARIANTS = ("perfect", "uniaxial", "perfect", "shear", "displaced")
 #: the same of a parent family after its first candidate, which is the parent itself: perfect crystals are scaled,
 #: displaced ones are also strained and a little scaled, as what is near the parent is
 PARENT_VARIANTS = ("displaced", "displaced", "perfect", "displaced", "displaced")
+#: crystals of one kind whose lattice constants differ by less than this part are refused together
+ALIKE = 0.05
 #: displaced parents are scaled by up to this much
 NEAR_PARENT = 0.02
 #: least part of a parent's candidates that have no foreign atom
@@ -363,6 +365,16 @@ class CandidatePool:
             displacement=float(recipes.displacement[index]),
             seed=int(recipes.seed[index]),
         )
+
+    def alike(self, recipe: Recipe) -> np.ndarray:
+        """Which recipes are the same decorated prototype and, to ALIKE, of the same size, (n,); of a parent: none.
+
+        What a reference refuses for its size (compressed, expanded) it refuses for all of these.
+        """
+        if recipe.family.parent is not None or recipe.family not in self.families:
+            return np.zeros(len(self), dtype=bool)
+        same = self._recipes.family == self.families.index(recipe.family)
+        return same & (np.abs(self._recipes.scale / recipe.scale - 1) < ALIKE)
 
     @property
     def unvaried(self) -> np.ndarray:

@@ -116,6 +116,8 @@ def select(
     preference: Preference | None = None,
     cost: np.ndarray | None = None,
     max_cost: float | None = None,
+    alike: Callable[[int], np.ndarray] | None = None,
+    refused: np.ndarray | None = None,
 ) -> Selection:
     """Choose up to `n_picks` candidates and the reserves of each.
 
@@ -128,7 +130,10 @@ def select(
     would close; None or zeros when closed. covered: (n_motifs,) number of surrogates labelled before that contain each
     motif. preference: what to choose by instead of scores of motifs; strategy `random` has one of its own. cost:
     (n_candidates,) of each label, in train cells; max_cost: of all picks together, None: no limit. A reserve costs at
-    most what its pick does and an equal share of what the picks leave over.
+    most what its pick does and an equal share of what the picks leave over. alike: row -> which candidates the
+    reference would refuse together with it, (n_candidates,): a reserve is unlike its pick and the reserves before it,
+    while there are such. refused: (n_candidates,) which ones are like a crystal that the reference refused before as
+    outside of its domain; they are not picked.
     """
     if preference is None and design.strategy == RANDOM:
         preference = Draw(np.random.default_rng(seed).random(len(columns)), RANDOM)
@@ -149,6 +154,9 @@ def select(
     board = _Board(columns.index, energy_per_atom, lookup=preference is None)
     for k in np.flatnonzero(columns.bond < min_bond).tolist():
         board.settle(k, "outside", f"shortest bond {columns.bond[k]:.3f} of its radius sum, less than {min_bond:g}")
+    if refused is not None:
+        for k in np.flatnonzero(board.free & refused).tolist():
+            board.settle(k, "outside", "the reference refused such a crystal of nearly this size")
     if preference is None:
         for k in np.flatnonzero(board.free & (first_motif_score <= 0)).tolist():
             board.settle(k, "not_best", "contains none of the key motifs")
@@ -193,13 +201,19 @@ def select(
             held = held + (columns.counts[row] > 0)
 
     reserve_rows: list[list[int]] = [[] for _ in rows]
+    like_those_before = [np.zeros(n, dtype=bool) if alike is None else alike(row) for row in rows]
     for turn in range(design.replacements):
         for slot, then in enumerate(scores_then):  # in turns: no slot has all the good ones
-            row = next_best(np.where(prices <= prices[rows[slot]] + left / len(rows), then, -np.inf))
+            affordable = np.where(prices <= prices[rows[slot]] + left / len(rows), then, -np.inf)
+            row = next_best(np.where(like_those_before[slot], -np.inf, affordable))
+            if row is None:
+                row = next_best(affordable)
             if row is None:
                 break
             board.settle(row, "reserve", f"number {turn + 1} to replace the pick of slot {slot}, should it fail", slot)
             reserve_rows[slot].append(row)
+            if alike is not None:
+                like_those_before[slot] |= alike(row)
 
     board.too_dear(prices, left)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from fireworks import FWAction
 from fireworks.utilities.fw_utilities import explicit_serialize
 
-from kmde_fw.core.candidates import CandidatePool
+from kmde_fw.core.candidates import CandidatePool, Recipe
 from kmde_fw.core.composition import CompositionGap
 from kmde_fw.core.cost import costs
 from kmde_fw.core.environments import EnvironmentPreference, Known
@@ -63,6 +64,8 @@ class Select(CycleTask):
             preference=preference,
             cost=costs(columns.composition, view.elements, [s.species for s in train[: len(train) - len(surrogates)]]),
             max_cost=view.cost_left(view.cycle - 1),
+            alike=lambda row: pool.alike(pool.recipe(int(columns.index[row])))[columns.index],
+            refused=_refused_before(view, pool)[columns.index],
         )
         structures = pool.structures([ranked.index for ranked in selection.ranking])
         kept = list(zip(selection.ranking, structures, strict=True))
@@ -172,6 +175,20 @@ def _labelled_before(view: CampaignView) -> tuple[list[Structure], list[Structur
     initial = view.store.get_labelled(view.document["train_labels"])
     refused = view.store.get_structures([r["structure_id"] for o in outcomes for r in o["refused"]])
     return [d.structure for d in surrogates], [d.structure for d in (*initial, *surrogates)], refused
+
+
+def _refused_before(view: CampaignView, pool: CandidatePool) -> np.ndarray:
+    """Which of the pool are like a crystal that earlier cycles found outside of the reference's domain, (n,)."""
+    result = np.zeros(len(pool), dtype=bool)
+    refused = {
+        r["structure_id"] for o in view.surrogates(view.cycle - 1) for r in o["refused"] if r["state"] == "outside"
+    }
+    if refused:
+        for cycle in range(1, view.cycle):
+            for choice in chain.from_iterable(view.required("selections", cycle)["slots"]):
+                if choice["structure_id"] in refused:
+                    result |= pool.alike(Recipe.from_document(choice["recipe"]))
+    return result
 
 
 def _preference(

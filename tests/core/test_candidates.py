@@ -266,6 +266,17 @@ def test_a_crystal_is_the_same_to_the_bit_alone_and_among_others():
     assert few.structure(1, pool.elements, "").id == pool.structure(3).id
 
 
+def test_alike_are_crystals_of_one_kind_and_size():
+    pool = pool_of([cell_of_two()], candidates=600)
+    one = next(r for r in recipes(pool) if r.family == FCC_AL)
+    found = np.flatnonzero(pool.alike(Recipe.from_document(one.to_document())))
+    kind = [r for r in recipes(pool) if r.family == FCC_AL]
+    assert found.tolist() == [r.index for r in kind if abs(r.scale / one.scale - 1) < 0.05]
+    assert 1 < len(found) < len(kind)
+    of_parent = next(r for r in recipes(pool) if r.family.parent is not None)
+    assert not pool.alike(of_parent).any(), "their sizes hardly differ: one would speak for all of them"
+
+
 def test_same_on_every_machine_and_new_in_every_cycle():
     ids = {s.id for s in map(pool_of(candidates=500).structure, range(500))}
     again = pool_of(candidates=500, elements=("Fe", "Al"))

@@ -288,6 +288,22 @@ def test_reserves_are_as_many_as_there_are():
     assert [[r.index for r in reserves] for reserves in selection.reserves] == [[2], []]
 
 
+def test_a_reserve_would_not_be_refused_together_with_its_pick():
+    columns = columns_of([[9], [8], [7], [6], [5], [4]])
+    kinds = np.array([0, 0, 0, 1, 1, 2])
+    selection, _ = choose(columns, [1.0], 1, selection="top", replacements=4, alike=lambda row: kinds == kinds[row])
+    assert picked(selection) == [0]
+    assert [r.index for r in selection.reserves[0]] == [3, 5, 1, 2], "another kind while there is one"
+
+
+def test_what_is_like_a_refused_crystal_is_not_picked():
+    refused = np.array([True, True, False])
+    selection, _ = choose(columns_of([[9], [8], [7]]), [1.0], 1, refused=refused, keep=3)
+    assert picked(selection) == [2]
+    assert [r.outcome for r in selection.ranking] == ["outside", "outside", "picked"]
+    assert "refused such a crystal" in selection.ranking[0].reason
+
+
 def test_reserve_replaces_the_motifs_of_its_pick():
     """Not those that are worth most when the pick has been labelled, since then it has not."""
     selection, _ = choose(columns_of([[9, 0], [8, 0], [0, 5]]), [1.0, 1.0], 1, replacements=1)
