@@ -19,7 +19,7 @@ from typing import Any
 
 import pymongo
 from harness import Place, fork, place
-from run import PROJECT, free_port
+from run import COMMIT, PROJECT, free_port
 
 
 def submit_all(where: Place, seeds: dict[str, int]) -> None:
@@ -153,7 +153,9 @@ def main() -> None:
         result = run(where, options.campaigns)
     options.out.mkdir(parents=True, exist_ok=True)
     command = "python tests/faults/many.py " + " ".join(sys.argv[1:])
-    (options.out / "many.json").write_text(json.dumps({"command": command.strip(), **result}, indent=2) + "\n")
+    (options.out / "many.json").write_text(
+        json.dumps({"command": command.strip(), "commit": COMMIT, **result}, indent=2) + "\n"
+    )
     print(json.dumps(result, indent=2))
     sys.exit(0 if is_good(result) else "not everything is as it must be")
 
