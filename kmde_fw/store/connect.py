@@ -15,14 +15,11 @@ import pymongo
 import yaml
 from pymongo.database import Database
 from pymongo.errors import (
-    AutoReconnect,
     ConfigurationError,
     ConnectionFailure,
     DocumentTooLarge,
-    NetworkTimeout,
     OperationFailure,
     PyMongoError,
-    ServerSelectionTimeoutError,
 )
 from pymongo.uri_parser import parse_uri
 
@@ -45,8 +42,6 @@ _KEYS = (
 _REFUSED = (13, 18)
 #: MongoDB's code for what should not happen; the embedded server's answer to everything once its storage has failed
 _INTERNAL_ERROR = 1
-#: how the driver's errors begin in a traceback where the server was away
-_AWAY = tuple(f"pymongo.errors.{e.__name__}: " for e in (AutoReconnect, NetworkTimeout, ServerSelectionTimeoutError))
 
 Documents = Database[dict[str, Any]]
 
@@ -253,7 +248,9 @@ def is_outage(error: BaseException | None) -> bool:
 
 def says_outage(line: str) -> bool:
     """`is_outage` of an error of which the last line of its traceback is left: our sentence, or the driver's own."""
-    return "does not answer any more" in line or line.startswith(_AWAY)
+    module, _, name = line.partition(":")[0].rpartition(".")
+    kind = getattr(pymongo.errors, name, object) if module == "pymongo.errors" else object
+    return "does not answer any more" in line or (isinstance(kind, type) and issubclass(kind, ConnectionFailure))
 
 
 def answers(database: Documents) -> bool:

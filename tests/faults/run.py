@@ -441,6 +441,9 @@ EXPLANATION = """A campaign (Cu-Au, two cycles of two picks, labels by EMT) is f
 documents, cycles, fireworks, files of weights beyond those of the undisturbed run.
 Other differences: other content, other picks.
 `campaigns.csv` has every campaign with its faults; `commit` is the source that a row was measured with.
+
+Beside it: `many.json`, fifty campaigns of different users in one database (`tests/faults/many.py`), and `fuzz.json`,
+damaged inputs (`make fuzz`).
 """
 
 

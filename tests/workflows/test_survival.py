@@ -159,6 +159,8 @@ def test_a_firework_that_was_not_told_of_the_end_of_its_launch_is_told_by_its_wo
     ("pymongo.errors.AutoReconnect: db:27017: connection closed", True),
     ("pymongo.errors.ServerSelectionTimeoutError: db:27017: timed out", True),
     ("kmde_fw.errors.StoreError: the database server at db:27017 does not answer any more: is it running?", True),
+    ("pymongo.errors._OperationCancelled: operation cancelled", True),
+    ("pymongo.errors.Unheard: of", False),
     ("pymongo.errors.DocumentTooLarge: BSON document too large", False),
     ("ValueError: two and two is five", False),
 ])  # fmt: skip
