@@ -106,8 +106,11 @@ QUEUES = {"slurm": ("squeue", SLURM), "pbs": ("qstat", PBS)}
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of machine. mode: of `kmde launch`; submit: of `kmde fw qlaunch`; threads: OMP_NUM_THREADS of the step;
-    ntasks: processes (of VASP)."""
+    """One kind of machine, as its queue is asked for it.
+
+    mode: words of `kmde launch`; submit: of `kmde fw qlaunch`; ntasks: processes (of VASP); threads: OMP_NUM_THREADS of
+    each; walltime: hh:mm:ss.
+    """
 
     what: str
     mode: str
@@ -144,9 +147,12 @@ KINDS: Mapping[str, Kind] = {
 
 @dataclass(frozen=True)
 class Site:
-    """What is to be known of a cluster. partitions: category -> partition or queue; without one, the default's.
+    """What is to be known of a cluster.
 
-    ca_file: certificate of the authority that signed the server's; None: one that the system knows.
+    folder: of the files; server, port, database, user, tls: of MongoDB; ca_file: certificate of the authority that
+    signed the server's, None: one that the system knows; account: that jobs are charged to; partitions: category ->
+    partition or queue, without one the default's; vasp_cmd, scratch: of the machines that label; kmde: the command as
+    jobs call it, empty: the one of this Python environment. ConfigError for a partition of an unknown category.
     """
 
     folder: Path

@@ -239,7 +239,7 @@ class Stop(Section):
         0.05, description="eV/Å; the same for its predicted forces; null: it does not wait for them"
     )
     vicinity_gain: NonNegative | None = Field(
-        0.06,
+        0.05,
         description="zero_outliers waits while the best remaining candidate would bring the target's vicinity nearer "
         "by more than this part; null: it does not wait for it",
     )

@@ -54,6 +54,7 @@ def kmde(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
     from kmde_fw.cli import main
 
     def call(*words: object) -> tuple[int, str, str]:
+        capsys.readouterr()  # what rockets of this process have said before
         monkeypatch.setattr("sys.argv", ["kmde", *map(str, words)])
         try:
             main()

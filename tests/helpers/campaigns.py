@@ -53,14 +53,14 @@ def picks(store: Store, name: str = "cu_au") -> list[str]:
     ]
 
 
-def launch(folder: Path, launchpad: Path, name: str, **changes: Any) -> None:
-    """A campaign of quick trainings from start to end, in this process."""
-    file = write_quick(folder, name, **changes)
-    with launchpad_of(launchpad) as pad:
-        submit(pad, prepare(file))
-        launch_all(pad, [name], folder)
-
-
 def write_quick(folder: Path, name: str, **changes: Any) -> Path:
     """As `write_campaign` in a folder of the campaign's name, with one hasty model per cycle."""
     return write_campaign(folder / name, name=name, training={"seeds": [0], "max_closures": 3}, **changes)
+
+
+def launch(file: Path, launchpad: Path) -> None:
+    """A campaign from start to end, in this process; its launch directories are beside its file."""
+    prepared = prepare(file)
+    with launchpad_of(launchpad) as pad:
+        submit(pad, prepared)
+        launch_all(pad, [prepared.settings.name], file.parent)

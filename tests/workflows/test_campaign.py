@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from campaigns import BIN, call, picks, write_campaign
+from campaigns import BIN, call, launch, picks, write_campaign
 from kmde_fw.firetasks.base import CampaignView
 from kmde_fw.firetasks.select import outlier_atoms
 from kmde_fw.hdnnp.model_file import from_bytes
@@ -170,13 +170,13 @@ def test_outlier_atoms_that_are_not_listed_are_found_again(by_hand):
         assert outlier_atoms({**analysis, "outliers": analysis["outliers"][:5]}, train, target, view) == listed
 
 
-def test_the_last_model_comes_out_as_a_file(by_hand):
+def test_the_last_model_comes_out_as_a_file(by_hand, kmde):
     from kmde_fw.hdnnp import HdnnpCalculator
     from kmde_fw.inputs import read_structures
 
     folder, store = by_hand
-    exported = call("kmde", "export", "cu_au", "-o", "model.safetensors", "-l", folder / "launchpad.yaml", cwd=folder)
-    assert exported.returncode == 0, exported.stderr
+    code, _, err = kmde("export", "cu_au", "-o", folder / "model.safetensors", "-l", folder / "launchpad.yaml")
+    assert code == 0, err
     atoms = read_structures(folder / "target.extxyz")[0].to_atoms()
     atoms.calc = HdnnpCalculator(folder / "model.safetensors")
     row = store.get("evaluations", "cu_au/002")["rows"][0]
@@ -222,7 +222,7 @@ def test_advance_may_be_repeated_until_its_fireworks_are_there(by_hand):
     pad.connection.close()
 
 
-def test_kmde_run_gives_the_same_picks_and_continues_or_says_finished(by_hand, launchpad_file, store, tmp_path):
+def test_kmde_run_gives_the_same_picks_and_continues_or_says_finished(by_hand, kmde, launchpad_file, store, tmp_path):
     write_campaign(tmp_path / "c")
     words = ("kmde", "run", tmp_path / "c" / "campaign.yaml", "-l", launchpad_file, "--workers", "2")
     first = call(*words, cwd=tmp_path)
@@ -245,24 +245,21 @@ def test_kmde_run_gives_the_same_picks_and_continues_or_says_finished(by_hand, l
 
     # the same labels are there: another campaign on them computes nothing anew
     labels = store.count("labels")
-    write_campaign(tmp_path / "d", name="cu_au_again")
-    third = call("kmde", "run", tmp_path / "d" / "campaign.yaml", "-l", launchpad_file, cwd=tmp_path)
-    assert third.returncode == 0, third.stderr
+    launch(write_campaign(tmp_path / "d", name="cu_au_again"), launchpad_file)
     assert picks(store, "cu_au_again") == picks(store)
     assert store.count("labels") == labels
     again = store.get("evaluations", "cu_au_again/001")
     assert again["reused"] == again["models"] == store.get("evaluations", "cu_au/001")["models"]
 
-    status = call("kmde", "status", "-l", launchpad_file, "--json", cwd=tmp_path)
-    rows = json.loads(status.stdout)
+    rows = json.loads(kmde("status", "-l", launchpad_file, "--json")[1])
     assert [row["campaign"] for row in rows] == ["cu_au", "cu_au_again"]
     assert rows[0]["last"]["n_surrogates"] == 2
-    one = json.loads(call("kmde", "status", "cu_au", "-l", launchpad_file, "--json", cwd=tmp_path).stdout)
+    one = json.loads(kmde("status", "cu_au", "-l", launchpad_file, "--json")[1])
     evaluation = store.get("evaluations", "cu_au/002")
     assert one["cycles"][2]["energy_rmse"] == evaluation["metrics"]["target"]["energy_rmse"]["mean"]
     assert "budget" in one["reason"]
 
     taken = write_campaign(tmp_path / "e", design={"candidates": 300})
-    refused = call("kmde", "submit", taken, "-l", launchpad_file, cwd=tmp_path)
-    assert refused.returncode == 1
-    assert "is taken" in refused.stderr
+    code, _, err = kmde("submit", taken, "-l", launchpad_file)
+    assert code == 1
+    assert "is taken" in err

@@ -10,7 +10,8 @@ from kmde_fw.hdnnp.model_file import from_bytes
 
 
 def test_the_score_of_key_motif_is_made_of_its_terms(launchpad_file, store, tmp_path):
-    launch(tmp_path, launchpad_file, "by_motifs", stop={"max_surrogates": 1}, design={"strategy": "key_motif"})
+    file = write_quick(tmp_path, "by_motifs", stop={"max_surrogates": 1}, design={"strategy": "key_motif"})
+    launch(file, launchpad_file)
     (slot,) = store.get("selections", "by_motifs/001")["slots"]
     pick = slot[0]
     assert pick["score"] == pytest.approx(pick["motif_score"] - pick["distance_penalty"] - pick["energy_penalty"])
@@ -23,7 +24,7 @@ def test_the_score_of_key_motif_is_made_of_its_terms(launchpad_file, store, tmp_
 def test_a_narrow_domain_refuses_labels_also_those_that_another_campaign_has(launchpad_file, store, tmp_path):
     """The next-best candidate takes a refused one's place; when none is left the campaign says so and ends."""
     narrow = {"reference": {"domain": {"min_bond": 0.8, "scale": [1.18, 1.19]}}, "stop": {"max_surrogates": 1}}
-    launch(tmp_path, launchpad_file, "wide", stop={"max_surrogates": 1})
+    launch(write_quick(tmp_path, "wide", stop={"max_surrogates": 1}), launchpad_file)
     assert store.cycles("wide")[-1]["n_surrogates"] == 1
     accepted = store.count("labels", {"state": "accepted"})
     file = write_quick(tmp_path, "narrow", **narrow)
@@ -45,7 +46,7 @@ def test_a_narrow_domain_refuses_labels_also_those_that_another_campaign_has(lau
 
 def test_a_random_campaign_runs(launchpad_file, store, tmp_path):
     design = {"strategy": "random", "candidates": 100}
-    launch(tmp_path, launchpad_file, "dice", stop={"max_surrogates": 1}, design=design)
+    launch(write_quick(tmp_path, "dice", stop={"max_surrogates": 1}, design=design), launchpad_file)
     assert store.cycles("dice")[-1]["n_surrogates"] == 1
     assert store.motifs("dice", 0) == []
 
@@ -56,7 +57,7 @@ def test_when_a_campaign_without_outliers_ends_and_what_its_labels_may_cost(laun
     def run(name, **stop):
         design = {"candidates": 100, "prototypes": [], "max_strain": 0, "max_displacement": 0}
         changes = {"target": ["cuau.cif"], "evaluate": {}, "design": design}
-        launch(tmp_path, launchpad_file, name, stop={"max_surrogates": 2, **stop}, **changes)
+        launch(write_quick(tmp_path, name, stop={"max_surrogates": 2, **stop}, **changes), launchpad_file)
         return store.cycles(name)
 
     content = run("content", vicinity_gain=0.9, energy_change=None, force_change=None)

@@ -12,7 +12,7 @@ from campaigns import BIN, call, write_campaign
 from waiting import until
 
 
-def test_workers_end_with_kmde_run_and_the_next_run_goes_on(launchpad_file, store, tmp_path):
+def test_workers_end_with_kmde_run_and_the_next_run_goes_on(kmde, launchpad_file, store, tmp_path):
     file = write_campaign(tmp_path / "c", training={"seeds": [0], "max_closures": 20_000, "patience": 20_000})
     words = [str(BIN / "kmde"), "run", str(file), "-l", str(launchpad_file), "--directory", str(tmp_path / "run")]
     process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -21,7 +21,7 @@ def test_workers_end_with_kmde_run_and_the_next_run_goes_on(launchpad_file, stor
     assert process.wait(timeout=40) == 128 + signal.SIGTERM
     until(lambda: not workers_of(tmp_path / "run"))
     assert store.database["fireworks"].count_documents({"state": "RUNNING"}) == 0
-    status = json.loads(call("kmde", "status", "cu_au", "-l", launchpad_file, "--json", cwd=tmp_path).stdout)
+    status = json.loads(kmde("status", "cu_au", "-l", launchpad_file, "--json")[1])
     assert {f["reason"] for f in status["fizzled"]} == {"SystemExit: interrupted: stopped by signal 15 (SIGTERM)"}
 
     # kill -9 leaves nobody to tell the workers, and a killed worker leaves its firework RUNNING
