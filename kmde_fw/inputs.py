@@ -146,6 +146,8 @@ def _read_file(path: Path, need_label: bool) -> list[Any]:
         # readers warn and print about what is checked here anyway
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
+            if file_format == "extxyz":
+                check_counts(path)
             for atoms in ase.io.iread(str(path), index=":", format=file_format):
                 frames.append(atoms)
             converged = _converged_steps(path, file_format)
@@ -160,6 +162,29 @@ def _read_file(path: Path, need_label: bool) -> list[Any]:
     for atoms, good in zip(frames, converged, strict=False):
         atoms.info["_converged"] = good
     return frames
+
+
+def check_counts(path: Path) -> None:
+    """ValueError where a frame of an extended XYZ file says that it has more atoms than the file has lines.
+
+    ASE's reader looks for each of them beyond the file's end, which takes for ever where a count is damaged.
+    """
+    with ase.io.formats.open_with_compression(str(path), "r") as file:
+        n_lines = sum(1 for _ in file)
+    with ase.io.formats.open_with_compression(str(path), "r") as file:
+        while (head := file.readline()).strip():
+            try:
+                n_atoms = int(head)
+            except ValueError:
+                if head.lstrip().startswith("VEC"):
+                    continue
+                return  # the reader says what it expected there
+            if n_atoms > n_lines:
+                raise ValueError(
+                    f"a frame says that it has {head.strip()[:25]} atoms, and the file has {n_lines} lines"
+                )
+            for _ in range(max(0, n_atoms) + 1):
+                file.readline()
 
 
 def _converged_steps(path: Path, file_format: str) -> list[bool]:

@@ -17,7 +17,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from kmde_fw.errors import InputError
-from kmde_fw.inputs import is_cell
+from kmde_fw.inputs import check_counts, is_cell
 from kmde_fw.records import Structure
 
 Kind = Literal["extxyz", "traj", "dump", "log"]
@@ -138,6 +138,8 @@ def _ase_frames(path: Path, kind: Kind) -> Iterator[tuple[int | None, Any]]:
 
     done = 0
     try:
+        if kind == "extxyz":
+            check_counts(path)
         whole, is_cut = _whole_frames(path) if kind == "extxyz" else (None, False)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

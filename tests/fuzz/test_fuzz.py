@@ -30,3 +30,8 @@ def test_damaged_inputs_are_taken_or_refused_with_a_sentence(kind, tmp_path):
 )  # fmt: skip
 def test_campaign_files_that_once_ended_in_a_traceback(text, tmp_path):
     cases.campaign_file(tmp_path, text.encode())
+
+
+@pytest.mark.parametrize("head", ["9" * 22, "9" * 10, "9" * 5000, "-3", "2\nVEC1 1 0 0"])
+def test_a_damaged_number_of_atoms_does_not_take_for_ever(head, tmp_path):
+    cases.structures("fuzz.extxyz")(tmp_path, f"{head}\nProperties=species:S:1:pos:R:3\nCu 0 0 0\n".encode())
