@@ -165,12 +165,13 @@ def _read_file(path: Path, need_label: bool) -> list[Any]:
 
 
 def check_counts(path: Path) -> None:
-    """ValueError where a frame of an extended XYZ file says that it has more atoms than the file has lines.
+    """ValueError where a frame of an extended XYZ file says that it has more atoms or columns than can be in the file.
 
-    ASE's reader looks for each of them beyond the file's end, which takes for ever where a count is damaged.
+    ASE's reader counts to these numbers before it looks for the data, which takes for ever where one is damaged.
     """
     with ase.io.formats.open_with_compression(str(path), "r") as file:
-        n_lines = sum(1 for _ in file)
+        lengths = [len(line) for line in file]
+    n_lines, longest = len(lengths), max(lengths, default=0)
     with ase.io.formats.open_with_compression(str(path), "r") as file:
         while (head := file.readline()).strip():
             try:
@@ -183,7 +184,11 @@ def check_counts(path: Path) -> None:
                 raise ValueError(
                     f"a frame says that it has {head.strip()[:25]} atoms, and the file has {n_lines} lines"
                 )
-            for _ in range(max(0, n_atoms) + 1):
+            columns = re.search(r"properties\s*=\s*(\"[^\"]*\"|\S+)", file.readline(), re.I)
+            for number in re.findall(r"\d+", columns[1] if columns else ""):
+                if len(number) > 9 or int(number) > longest:
+                    raise ValueError(f"a frame says that it has {number[:25]} columns, more than a line can have")
+            for _ in range(n_atoms):
                 file.readline()
 
 

@@ -32,6 +32,10 @@ def test_campaign_files_that_once_ended_in_a_traceback(text, tmp_path):
     cases.campaign_file(tmp_path, text.encode())
 
 
-@pytest.mark.parametrize("head", ["9" * 22, "9" * 10, "9" * 5000, "-3", "2\nVEC1 1 0 0"])
-def test_a_damaged_number_of_atoms_does_not_take_for_ever(head, tmp_path):
-    cases.structures("fuzz.extxyz")(tmp_path, f"{head}\nProperties=species:S:1:pos:R:3\nCu 0 0 0\n".encode())
+@pytest.mark.parametrize(("head", "columns"), [
+    ("9" * 22, "3"), ("9" * 10, "3"), ("9" * 5000, "3"), ("-3", "3"), ("2\nVEC1 1 0 0", "3"),
+    ("1", "399999999999"), ("1", "9" * 5000), ("1", "99999999"), ("1", "-3"),
+])  # fmt: skip
+def test_a_damaged_number_in_extended_xyz_does_not_take_for_ever(head, columns, tmp_path):
+    text = f"{head}\nProperties=species:S:1:pos:R:{columns}\nCu 0 0 0\n"
+    cases.structures("fuzz.extxyz")(tmp_path, text.encode())
