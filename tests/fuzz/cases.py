@@ -7,6 +7,7 @@ data. A case fails on any error that is not ours, and on one that takes longer t
 from __future__ import annotations
 
 import gzip
+import signal
 import time
 from collections.abc import Callable
 from functools import cache
@@ -98,14 +99,23 @@ def campaigns(draw: st.DrawFn) -> dict[Any, Any]:
     return data
 
 
+def _too_slow(*_: object) -> None:
+    raise AssertionError(f"still at it after {SLOW:.0f} s")
+
+
 def _ours(function: Callable[[], Any]) -> None:
     """Nothing, if it returns or raises one of our sentences, in time."""
     begin = time.process_time()
     sentence = "no error"
+    # what hangs is ended, too; whoever catches this was still too slow
+    signal.signal(signal.SIGPROF, _too_slow)
+    signal.setitimer(signal.ITIMER_PROF, SLOW + 1.0)
     try:
         function()
     except KmdeError as error:
         sentence = str(error)
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0.0)
     assert sentence.strip(), "an error without a word"
     assert len(sentence) < 20_000, "an error that nobody can read"
     seconds = time.process_time() - begin
