@@ -35,6 +35,8 @@ FORMATS = (
     (re.compile(r".*\.cif$", re.I), "cif"),
     (re.compile(r".*(POSCAR|CONTCAR).*|.*\.(vasp|poscar)$"), "vasp"),
 )
+#: Å; the neighbour search divides by zero, which ends the process, where a damaged lattice vector is very long
+MAX_LENGTH = 1e3
 LABELLED_FORMATS = ("extxyz", "vasp-xml", "vasp-out")
 
 #: what `kmde import` without a campaign tells of a run
@@ -318,6 +320,8 @@ def _structure_mistakes(structure: Structure, atoms: Any, elements: Sequence[str
 def is_cell(structure: Structure) -> bool:
     """Whether the lattice vectors span a volume that atoms fit into."""
     lengths = np.linalg.norm(structure.cell, axis=1)
+    if lengths.max() > MAX_LENGTH:
+        return False
     if structure.volume < MIN_VOLUME * len(structure):
         return False
     return structure.volume > MIN_SKEW * float(np.prod(lengths))

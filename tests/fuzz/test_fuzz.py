@@ -39,3 +39,8 @@ def test_campaign_files_that_once_ended_in_a_traceback(text, tmp_path):
 def test_a_damaged_number_in_extended_xyz_does_not_take_for_ever(head, columns, tmp_path):
     text = f"{head}\nProperties=species:S:1:pos:R:{columns}\nCu 0 0 0\n"
     cases.structures("fuzz.extxyz")(tmp_path, text.encode())
+
+
+def test_a_damaged_lattice_vector_does_not_end_the_process(tmp_path):
+    text = '1\nLattice="7 0 0 0 793808255 0 0 0 7" Properties=species:S:1:pos:R:3\nCu 0 0 0\n'
+    cases.structures("fuzz.extxyz")(tmp_path, text.encode())
