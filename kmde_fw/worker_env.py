@@ -17,6 +17,8 @@ from kmde_fw.errors import ConfigError, EngineError
 SPEC_KEY = "_fw_env"
 #: where `rlaunch` looks for it, too
 DEFAULT_FILE = Path("my_fworker.yaml")
+#: what a my_fworker.yaml may say
+_KEYS = ("name", "category", "query", "env")
 _REFERENCE = re.compile(r">>(\w+)<<")
 
 
@@ -58,6 +60,9 @@ def read_fworker_file(path: Path | None) -> dict[str, Any] | None:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} is a mapping of name, category, query and `env`")
+    for key in data:
+        if key not in _KEYS:  # a worker with a misspelt category would take the steps of all
+            raise ConfigError(f"{path}: unknown key {key!r}{did_you_mean(str(key), _KEYS)}; known: {', '.join(_KEYS)}")
     return data
 
 

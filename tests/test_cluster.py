@@ -167,3 +167,13 @@ def test_fireworks_programs_find_the_launchpad_file_as_kmde_does(finished_launch
     assert ended.returncode == 1
     assert "no launchpad.yaml in" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_fireworks_programs_name_a_misspelt_key_of_the_launchpad_file(tmp_path: Path):
+    file = tmp_path / "my_launchpad.yaml"
+    file.write_text("hots: 127.0.0.1\nname: kmde_fw\n")
+    words = [sys.executable, "-m", "kmde_fw", "fw", "lpad", "-l", str(file), "get_wflows"]
+    ended = subprocess.run(words, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert "unknown key 'hots': did you mean 'host'?" in ended.stderr

@@ -95,3 +95,14 @@ def test_the_circle_of_md_has_one_level_of_theory():
     campaign = load_campaign(SPECS / "md_circle" / "md_circle.yaml")
     assert recipe.reference.arguments == campaign.reference.arguments
     assert recipe.reference.domain.min_bond == campaign.reference.domain.min_bond
+
+
+def test_a_misspelt_key_in_a_worker_file_is_named(tmp_path: Path):
+    """Without its category the worker would take the steps of all."""
+    from kmde_fw.errors import ConfigError
+    from kmde_fw.worker_env import read_fworker_file
+
+    worker = tmp_path / "my_fworker.yaml"
+    worker.write_text("name: a\ncategroy: kmde_dft\nquery: '{}'\n")
+    with pytest.raises(ConfigError, match="unknown key 'categroy': did you mean 'category'"):
+        read_fworker_file(worker)

@@ -49,10 +49,11 @@ def fw(
     plain = LaunchPad.from_file.__func__
 
     def from_file(cls: type[LaunchPad], filename: str, *rest: Any, **words: Any) -> LaunchPad:
-        from kmde_fw.store.connect import read_yaml
+        from kmde_fw.store.connect import check_keys, read_yaml
 
         path = Path(filename)
         settings = read_yaml(path)
+        check_keys(settings, path)
         if settings.get("username"):
             return cls.from_dict(with_password(settings, path))
         return plain(cls, filename, *rest, **words)

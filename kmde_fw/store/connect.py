@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,12 +110,17 @@ def read_launchpad(path: Path | None = None) -> Connection:
         return _connection(settings, f"the environment variable {ENVIRONMENT_VARIABLE}", Path.cwd())
     path = path or find_launchpad()
     settings = read_yaml(path)
-    for key in settings:
-        if key not in _KEYS:
-            raise StoreError(f"{path}: unknown key {key!r}{did_you_mean(str(key), _KEYS)}; known: {', '.join(_KEYS)}")
+    check_keys(settings, path)
     if not settings.get("host") and settings.get("uri_mode"):
         raise StoreError(f"{path}: `host` is missing; with `uri_mode: true` it is the server's mongodb:// URI")
     return _connection(with_password(settings, path), str(path), path.resolve().parent)
+
+
+def check_keys(settings: Mapping[str, Any], path: Path) -> None:
+    """StoreError if the launchpad.yaml at `path` has a key that nobody reads."""
+    for key in settings:
+        if key not in _KEYS:
+            raise StoreError(f"{path}: unknown key {key!r}{did_you_mean(str(key), _KEYS)}; known: {', '.join(_KEYS)}")
 
 
 def find_launchpad() -> Path:
