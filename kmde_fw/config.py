@@ -113,7 +113,7 @@ class Training(Section):
     """L-BFGS on α·mean((ΔE)²) + β·mean((ΔF)²), T(3.1)."""
 
     seeds: tuple[int, ...] = Field((0,), min_length=1, description="one model per seed, trained in parallel fireworks")
-    max_closures: PositiveInt = Field(700, description="evaluations of loss and gradient at most")
+    max_closures: PositiveInt = Field(900, description="evaluations of loss and gradient at most")
     # with 10, training stopped after 68 closures at three times the force error
     patience: PositiveInt = Field(
         50, description="stop after this many L-BFGS iterations without a better validation loss (else train loss)"
@@ -124,11 +124,16 @@ class Training(Section):
     )
     line_search: Literal["strong_wolfe", "none"] = Field("strong_wolfe", description="step length of L-BFGS")
     learning_rate: Positive = Field(1.0, description="of L-BFGS: the first trial step, or the step without line search")
+    first_layer: Literal["whitened", "plain"] = Field(
+        "whitened",
+        description="coordinates in which first layers are trained; whitened: correlated symmetry functions count more "
+        "alike, and the start is flatter; plain: as they are",
+    )
     history: PositiveInt = Field(100, description="corrections that L-BFGS remembers")
     energy_loss: Literal["per_atom", "total"] = Field("per_atom", description="of the energies per atom or per cell")
-    # the thesis has 1, for energies of whole cells. Energies per atom are small: with 100, 1 meV/atom counts as much as
-    # 10 meV/Å; with 1, forces alone are learned and energies stay at their offsets, off by 2 to 3 meV/atom
-    energy_weight: NonNegative = Field(100.0, description="α, of the mean squared energy error")
+    # the thesis has 1, for energies of whole cells. Energies per atom are small: with 200, 1 meV/atom counts as much as
+    # 14 meV/Å; with 1, forces alone are learned and energies stay at their offsets, off by 2 to 3 meV/atom
+    energy_weight: NonNegative = Field(200.0, description="α, of the mean squared energy error")
     force_weight: NonNegative = Field(1.0, description="β, of the mean squared force error")
     force_weight_near: NearWeight | None = Field(
         None, description="forces near atoms of one element count more in the loss; null: all forces count alike"
@@ -206,7 +211,9 @@ class Design(Section):
     )
     parent_scale: Bounds = Field((0.95, 1.05), description="linear scale of parents")
     max_strain: float = Field(0.05, ge=0, lt=0.5, description="largest uniaxial or shear strain")
-    max_displacement: NonNegative = Field(0.1, description="largest standard deviation of random displacements, Å")
+    max_displacement: NonNegative = Field(
+        0.07, description="largest standard deviation of random displacements, Å; parents have 70 % of it or more"
+    )
 
 
 class Vicinity(Section):
@@ -240,8 +247,8 @@ class Stop(Section):
     )
     vicinity_gain: NonNegative | None = Field(
         0.05,
-        description="zero_outliers waits while the best remaining candidate would bring the target's vicinity nearer "
-        "by more than this part; null: it does not wait for it",
+        description="zero_outliers waits while the best remaining candidate would make the target's vicinity known "
+        "better by more than this part; null: it does not wait for it",
     )
     plateau_cycles: PositiveInt | None = Field(
         None, description="stop after this many cycles with neither fewer outliers nor a smaller gap; null: never"
@@ -419,6 +426,7 @@ THESIS: dict[str, Any] = {
         "validation_fraction": 0.1,
         "line_search": "none",
         "learning_rate": 0.1,
+        "first_layer": "plain",
         "history": 100,
         "energy_loss": "total",
         "energy_weight": 1.0,

@@ -22,7 +22,8 @@ def candidates(
     """List the best candidates of a cycle: rank, score, the terms that the strategy went by, picked or why not.
 
     Strategy environment: meV/atom to which the energy zero would be known, missing values closed, percent by which the
-    target's vicinity would come nearer, and how strange the candidate is to the target (beyond 2 its gains count less).
+    target's vicinity would be known better, and how strange the candidate is to the target (beyond 1.5 its gains count
+    less).
     """
     from kmde_fw.report.words import short
     from kmde_fw.store import Store, queries, read_launchpad
@@ -58,7 +59,7 @@ def terms_of(strategy: str) -> Columns:
         return {
             "zero meV>": lambda r: _promised(r, "zero", lambda before, after: 1000 * after),
             "closed>": lambda r: _promised(r, "open", lambda before, after: before - after),
-            "nearer %>": lambda r: _promised(r, "vicinity", lambda before, after: 100 * (1 - after / before)),
+            "known %>": lambda r: _promised(r, "vicinity", lambda before, after: 100 * (1 - after / before)),
             "strange>": lambda r: r["promise"]["strangeness"] if "promise" in r else None,
         }
     return {}

@@ -29,13 +29,16 @@ from kmde_fw.records import Structure
 
 #: what the candidates of one prototype family are, over and over: 2/5 perfect crystals, 1/5 each of the others
 VARIANTS = ("perfect", "uniaxial", "perfect", "shear", "displaced")
-#: the same of a parent family after its first candidate, which is the parent itself: perfect crystals are scaled,
-#: displaced ones are also strained and a little scaled, as what is near the parent is
-PARENT_VARIANTS = ("displaced", "displaced", "perfect", "displaced", "displaced")
+#: the same of a parent family after its first candidate, which is the parent itself. All are displaced, for forces of a
+#: relaxed crystal are nearly zero and tell little: "displaced" ones are also strained and a little scaled, as what is
+#: near the parent is, "scaled" ones over the whole range
+PARENT_VARIANTS = ("displaced", "displaced", "scaled", "displaced", "displaced")
 #: crystals of one kind whose lattice constants differ by less than this part are refused together
 ALIKE = 0.05
 #: displaced parents are scaled by up to this much
 NEAR_PARENT = 0.02
+#: parents are displaced by at least this part of max_displacement
+LEAST_OF_PARENTS = 0.7
 #: least part of a parent's candidates that have no foreign atom
 UNDOPED = 0.05
 #: cells are repeated before their atoms are displaced at random: displacing the only atom of a cell does nothing
@@ -377,11 +380,15 @@ class CandidatePool:
         return same & (np.abs(self._recipes.scale / recipe.scale - 1) < ALIKE)
 
     @property
+    def of_parent(self) -> np.ndarray:
+        """Which recipes are made from a parent, (n,)."""
+        return np.array([family.parent is not None for family in self.families])[self._recipes.family]
+
+    @property
     def unvaried(self) -> np.ndarray:
         """Which recipes are a parent, or a doped one, as it is: neither scaled nor strained nor displaced, (n,)."""
         recipes = self._recipes
-        of_parent = np.array([family.parent is not None for family in self.families])[recipes.family]
-        return of_parent & (recipes.scale == 1.0) & (recipes.strain == 0.0) & (recipes.displacement == 0.0)
+        return self.of_parent & (recipes.scale == 1.0) & (recipes.strain == 0.0) & (recipes.displacement == 0.0)
 
     def _draw(self) -> _Recipes:
         """All recipes. Recipe i depends on row i of the drawn numbers, on nothing else that is drawn."""
@@ -401,7 +408,7 @@ class CandidatePool:
         of_parent = np.array([one.parent is not None for one in self.families])[family]
         itself = of_parent & (number == 0)
         variant = np.where(itself, "itself", np.array(rows)[family, (number - of_parent) % len(VARIANTS)])
-        perfect, displaced = variant == "perfect", variant == "displaced"
+        perfect, displaced = variant == "perfect", np.isin(variant, ("displaced", "scaled"))
         near = np.isin(variant, ("displaced", "strained")) & of_parent
         uniaxial, shear = variant == "uniaxial", variant == "shear"
 
@@ -419,6 +426,7 @@ class CandidatePool:
                 1 + (direction * (len(_STRAINS) - 1)).astype(int),
             ],
         )
+        less = np.where(of_parent, 1 - LEAST_OF_PARENTS, 1.0)
         repeats = np.array([self._repeat(f) for f in range(n_families)])
         return _Recipes(
             family=family,
@@ -426,7 +434,8 @@ class CandidatePool:
             repeat=np.where(displaced[:, None], repeats[family], 1),
             strain_axes=axis,
             strain=np.where(axis > 0, design.max_strain * (2 * amount - 1), 0.0),
-            displacement=np.where(displaced, design.max_displacement * (1 - moved), 0.0),  # never 0 if displaced
+            # never 0 if displaced
+            displacement=np.where(displaced, design.max_displacement * (1 - moved * less), 0.0),
             seed=np.where(displaced, (noise * 2**31).astype(np.int64), 0),
         )
 
@@ -434,9 +443,11 @@ class CandidatePool:
         """The variant itself, or another where the settings or the cell leave nothing to vary: at last "perfect"."""
         if variant in ("uniaxial", "shear") and self.design.max_strain == 0:
             return "perfect"
-        if variant == "displaced":
+        if variant in ("displaced", "scaled"):
             x, y, z = self._repeat(f)
             if self.design.max_displacement == 0 or self._units.n_atoms[f] * x * y * z == 1:
+                if variant == "scaled":
+                    return "perfect"
                 strained = self.families[f].parent is not None and self.design.max_strain > 0
                 return "strained" if strained else "perfect"
         return variant

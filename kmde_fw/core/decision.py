@@ -28,8 +28,8 @@ class CycleSummary:
     shortage: why the cycle picked less than it was to pick, else empty.
     zero, vicinity, far_inside: of `environments.Opinion`. energy_change, force_change: how much the predictions for the
     target moved since the cycle before, root mean square, meV/atom and eV/Å; None: not known. remaining: part by which
-    the best candidate that was not picked would bring the vicinity nearer; None: the strategy does not say. cost: of
-    all labels so far, in train cells; asked of the last cycle only.
+    the best candidate that was not picked would make the vicinity known better; None: the strategy does not say. cost:
+    of all labels so far, in train cells; asked of the last cycle only.
     """
 
     cycle: int
@@ -62,7 +62,7 @@ class Decision:
 
 
 def vicinity_gain(promise: Mapping[str, Any] | None) -> float | None:
-    """By which part a promise (`environments.Promise` as a document) brings the vicinity nearer; None without one."""
+    """By which part a promise (`environments.Promise` as a document) makes the vicinity known better; or None."""
     if promise is None:
         return None
     before, after = promise["vicinity"]
@@ -102,8 +102,8 @@ def unsettled(history: Sequence[CycleSummary], stop: Stop) -> list[str]:
     Outlier atoms; atoms far from the train set though inside its range (the second opinion); a change of the target's
     predicted energies or forces above `energy_change` and `force_change`; an energy zero that is known no better than
     `energy_change`, while the last labels could still halve what is open of it, or none has been tried; a candidate
-    that would bring the vicinity nearer by more than `vicinity_gain`. Where the strategy does not say what the best
-    remaining candidate would bring, what the last one brought counts. What is not known does not count.
+    that would make the vicinity known better by more than `vicinity_gain`. Where the strategy does not say what the
+    best remaining candidate would bring, what the last one brought counts. What is not known does not count.
     """
     history = _learned(history)
     now, before = history[-1], history[-2] if len(history) > 1 else None
@@ -124,7 +124,7 @@ def unsettled(history: Sequence[CycleSummary], stop: Stop) -> list[str]:
     if stop.vicinity_gain is not None and before is not None:
         gain, text = _gain(now, before)
         if gain > stop.vicinity_gain:
-            found.append(f"{text} {100 * gain:.1f} % nearer")
+            found.append(f"{text} {100 * gain:.1f} % better")
     return found
 
 
@@ -134,11 +134,11 @@ def _learned(history: Sequence[CycleSummary]) -> Sequence[CycleSummary]:
 
 
 def _gain(now: CycleSummary, before: CycleSummary) -> tuple[float, str]:
-    """By which part labels bring the target's vicinity nearer, and which labels."""
+    """By which part labels make the target's vicinity known better, and which labels."""
     if now.remaining is not None:
-        return now.remaining, "the best remaining candidate would bring the target's vicinity"
+        return now.remaining, "the best remaining candidate would make the target's vicinity known"
     gain = 1 - now.vicinity / before.vicinity if before.vicinity else 0.0
-    return gain, "the last cycle brought the target's vicinity"
+    return gain, "the last cycle made the target's vicinity known"
 
 
 def _covered(history: Sequence[CycleSummary]) -> str:
@@ -155,7 +155,7 @@ def _covered(history: Sequence[CycleSummary]) -> str:
         words.append(f"what is predicted for the target moved little ({', '.join(moved)})")
     if len(history) > 1:
         gain, text = _gain(now, history[-2])
-        words.append(f"{text} {100 * gain:.1f} % nearer")
+        words.append(f"{text} {100 * gain:.1f} % better")
     return "; ".join(words)
 
 

@@ -10,12 +10,11 @@ zero: how uncertain the target's energy zero is, eV/atom. One energy per element
 open: the values of symmetry functions by which target atoms leave the train range (`outliers`), each closed by a
     candidate that has an atom of that element at this value or at most OVERSHOOT ranges beyond: far beyond would widen
     the range without filling it.
-vicinity: the mean distance from environments near the target (its structures displaced and strained at random) to the
-    nearest train environment. The range test is blind to holes inside the range; this is the second opinion.
+vicinity: how much is not known about environments near the target (its structures displaced and strained at random),
+    see `knowledge`. The range test is blind to holes inside the range; this is the second opinion.
 
 Distances are Euclidean over symmetry functions in units of their standard deviation in the vicinity of the target,
-divided by the square root of how many vary: 1 is one such deviation. (Coverage of this kind is the facility-location
-objective; a greedy choice of it is within 1 - 1/e of the best, Nemhauser et al., Math. Program. 14, 265 (1978).)
+divided by the square root of how many vary: 1 is one such deviation.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kmde_fw.config import Vicinity
+from kmde_fw.core.knowledge import Knowledge
 from kmde_fw.core.outliers import Exceeded, OutlierAtom
 from kmde_fw.records import Structure
 
@@ -45,7 +45,7 @@ ROUNDING = 1e-6
 #: what one percent of the vicinity is worth, in percent of the open values
 VICINITY_WEIGHT = 2.0
 #: distance from the target beyond which a candidate's gains count less, with its inverse square
-FAR = 2.0
+FAR = 1.5
 #: while a candidate can bring the uncertainty of the zero down to this part or less, that comes first
 HALF = 0.5
 #: environments of the vicinity, and known ones, kept of each element
@@ -54,8 +54,8 @@ VICINITY_SAMPLE, KNOWN_SAMPLE = 200, 1000
 MISSING_SAMPLE = 2000
 #: displaced copies of the target: until each element has VICINITY_SAMPLE atoms, at most so many
 MAX_COPIES = 20
-#: candidates whose symmetry functions are computed, of a cycle's pool
-LOOKED_AT = 2500
+#: candidates whose symmetry functions are computed, of a cycle's pool, and which part of them is made from parents
+LOOKED_AT, PARENTS_PART = 2500, 0.8
 #: part of the train atoms whose distance from all others is not taken for usual
 USUAL = 0.001
 #: rows of one block of distances: these stay in the processor's cache
@@ -84,8 +84,8 @@ class Known:
 class Promise:
     """What labelling one candidate would bring, before and after.
 
-    zero: eV/atom; open: number of missing values; vicinity: mean distance; strangeness: mean distance of the
-    candidate's atoms from the target.
+    zero: eV/atom; open: number of missing values; vicinity: what is not known, 0 to 1; strangeness: mean distance of
+    the candidate's atoms from the target.
     """
 
     zero: tuple[float, float]
@@ -110,7 +110,7 @@ class Promise:
         if self.open[1] < self.open[0]:
             parts.append(f"{self.open[0] - self.open[1]} of {self.open[0]} missing values brought into range")
         gain = 1 - self.vicinity[1] / self.vicinity[0] if self.vicinity[0] else 0.0
-        parts.append(f"vicinity {100 * gain:.1f} % nearer")
+        parts.append(f"vicinity known {100 * gain:.1f} % better")
         return ", ".join(parts)
 
 
@@ -141,15 +141,12 @@ class Outlook:
 class EnvironmentChoice:
     """The state of the choice: what is known, and what each candidate has; make it with `EnvironmentChoice.of`.
 
-    With V environments of the vicinity, n candidates, E elements and K missing values: nearest (V,) distance of each
-    to the train set; weights (V,) what it counts, sum 1; reach (n, V) distance to the candidate's nearest atom; still
-    (K,) whether it is missing; closes (n, K); precision (E, E); target (T, E) compositions; compositions (n, E);
+    With n candidates, E elements and K missing values: knowledge of the vicinity, of each element that the target has;
+    still (K,) whether it is missing; closes (n, K); precision (E, E); target (T, E) compositions; compositions (n, E);
     strangeness (n,); stands_for: how many missing values one of the K stands for, they are a sample of them.
     """
 
-    nearest: np.ndarray
-    weights: np.ndarray
-    reach: np.ndarray
+    knowledge: list[Knowledge]
     still: np.ndarray
     closes: np.ndarray
     precision: np.ndarray
@@ -157,6 +154,8 @@ class EnvironmentChoice:
     compositions: np.ndarray
     strangeness: np.ndarray
     stands_for: float = 1.0
+    #: `vicinities_after`, until something is taken
+    _vicinities: np.ndarray | None = None
 
     @classmethod
     def of(cls, candidates: Sequence[Structure], known: Known, near: Vicinity, seed: int) -> EnvironmentChoice:
@@ -172,7 +171,8 @@ class EnvironmentChoice:
         familiar, train = first.values_with(at_home), first.values_with(later)
         rng = np.random.default_rng([seed, 1])
         n = len(candidates)
-        nearest, weights, reach = [], [], []
+        knowledge = []
+        n_around = sum(len(values) for values in around.values)
         strange, strange_surrogates = np.zeros(n), np.zeros(len(surrogates))
         for element in range(len(elements)):
             scale = _scale(np.concatenate([around.values[element], familiar[element]]))
@@ -185,9 +185,8 @@ class EnvironmentChoice:
                 np.add.at(sums, environments.owner[element], _nearest(values, references))
             if not share:
                 continue
-            weights.append(np.full(len(points), share / len(points)))
-            nearest.append(_nearest(points, train[element] * scale))
-            reach.append(_reach(points, offered.values[element] * scale, offered.owner[element], n))
+            atoms = (train[element] * scale, offered.values[element] * scale, offered.owner[element])
+            knowledge.append(Knowledge.of(share / n_around, points, *atoms))
         missing = _missing(known.outliers, seed)
         known_counts = [(s.counts(elements), NOISE) for s in initial]
         sizes = np.array([len(s) for s in surrogates])
@@ -196,11 +195,8 @@ class EnvironmentChoice:
         precision = np.eye(len(elements)) / PRIOR**2
         for counts, sigma in known_counts:
             precision += _row(counts / counts.sum(), sigma)
-        all_weights = np.concatenate(weights)
         return cls(
-            nearest=np.concatenate(nearest),
-            weights=all_weights / all_weights.sum(),
-            reach=np.concatenate(reach, axis=1),
+            knowledge=knowledge,
             still=np.ones(len(missing), dtype=bool),
             closes=_closes(offered, n, missing, elements),
             precision=precision,
@@ -224,8 +220,19 @@ class EnvironmentChoice:
 
     @property
     def vicinity(self) -> float:
-        """Mean distance of the target's vicinity from the train set."""
-        return float(self.weights @ self.nearest)
+        """What is not known about the target's vicinity, root mean square, 0 to 1."""
+        return float(np.sqrt(self._unknown()))
+
+    def _unknown(self) -> float:
+        return sum(part.share * part.unknown() for part in self.knowledge)
+
+    def vicinities_after(self) -> np.ndarray:
+        """`vicinity` with each of the candidates labelled, (n,)."""
+        if self._vicinities is None:
+            n = len(self.strangeness)
+            gains = sum((part.share * part.gains(n) for part in self.knowledge), np.zeros(n))
+            self._vicinities = np.sqrt(np.maximum(self._unknown() - gains, 0.0))
+        return self._vicinities
 
     def _variances(self, covariance: np.ndarray) -> np.ndarray:
         return np.einsum("te,ef,tf->t", self.target, covariance, self.target)
@@ -254,7 +261,7 @@ class EnvironmentChoice:
         if self.still.any():
             worth += (self.closes & self.still).sum(axis=1) / self.still.sum()
         if self.vicinity > 0:
-            worth += VICINITY_WEIGHT * (np.maximum(self.nearest - self.reach, 0.0) @ self.weights) / self.vicinity
+            worth += VICINITY_WEIGHT * (1.0 - self.vicinities_after() / self.vicinity)
         return worth / np.maximum(1.0, self.strangeness / FAR) ** 2
 
     def outlook(self) -> Outlook:
@@ -264,7 +271,7 @@ class EnvironmentChoice:
             now=(self.zero, self.open, self.vicinity),
             zero=self.zeros_after(),
             open=np.rint(still).astype(np.int64),
-            vicinity=np.minimum(self.nearest, self.reach) @ self.weights,
+            vicinity=self.vicinities_after(),
             strangeness=self.strangeness,
         )
 
@@ -272,7 +279,9 @@ class EnvironmentChoice:
         """Count candidate `row` as labelled."""
         self.precision = self.precision + _row(self.compositions[row], float(_sigma(self.strangeness[row])))
         self.still = self.still & ~self.closes[row]
-        self.nearest = np.minimum(self.nearest, self.reach[row])
+        for part in self.knowledge:
+            part.take(row)
+        self._vicinities = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -323,20 +332,22 @@ class EnvironmentPreference:
         return int(np.flatnonzero(self.rows == row)[0])
 
 
-def looked_at(bonds: np.ndarray, unvaried: np.ndarray, min_bond: float, seed: Sequence[int]) -> np.ndarray:
+def looked_at(
+    bonds: np.ndarray, unvaried: np.ndarray, of_parent: np.ndarray, min_bond: float, seed: Sequence[int]
+) -> np.ndarray:
     """Rows of the candidates whose environments are looked at, (n,) ascending: all of them would take too long.
 
-    bonds: (n_candidates,) shortest bond over its radius sum, those below min_bond are left out; unvaried:
-    (n_candidates,) whether it is a known crystal as it is: these all come in; of the others as many as LOOKED_AT leaves
-    room for, drawn.
+    bonds: (n_candidates,) shortest bond over its radius sum, those below min_bond are left out; unvaried, of_parent:
+    (n_candidates,) whether it is a known crystal as it is, or made from one. The known crystals all come in; of the
+    others as many as LOOKED_AT leaves room for, drawn, PARENTS_PART of them from parents where there are so many.
     """
     inside = bonds >= min_bond
     first = np.flatnonzero(inside & unvaried)
-    others = np.flatnonzero(inside & ~unvaried)
+    drawn = np.random.default_rng(seed).permutation(len(bonds))
+    near, others = (drawn[(inside & ~unvaried & which)[drawn]] for which in (of_parent, ~of_parent))
     room = max(0, LOOKED_AT - len(first))
-    if len(others) > room:
-        others = np.random.default_rng(seed).choice(others, room, replace=False)
-    return np.sort(np.concatenate([first, others]))
+    from_others = min(len(others), max(room - len(near), round((1 - PARENTS_PART) * room)))
+    return np.sort(np.concatenate([first, near[: room - from_others], others[:from_others]]))
 
 
 @dataclass(frozen=True)
@@ -344,7 +355,7 @@ class Opinion:
     """What a train set leaves open, by measures that need no label and no network.
 
     zero: uncertainty of the target's energy zero, eV/atom; open: missing values of the target's outlier atoms;
-    vicinity: mean distance of the target's vicinity from the train set; far: target atoms farther from the train set
+    vicinity: what is not known about the target's vicinity, 0 to 1; far: target atoms farther from the train set
     than all but USUAL of the train atoms are from each other; far_inside: those of them that the range test passes;
     near_outside: outlier atoms that are not far.
     """
@@ -470,17 +481,6 @@ def _nearest_other(points: np.ndarray) -> np.ndarray:
         block = _squares(points[k : k + _BLOCK], points)
         block[np.arange(len(block)), k + np.arange(len(block))] = np.inf
         result[k : k + _BLOCK] = block.min(axis=1)
-    return _root(result)
-
-
-def _reach(points: np.ndarray, offered: np.ndarray, owner: np.ndarray, n: int) -> np.ndarray:
-    """Distance of each point to the nearest atom of each of n candidates, (n, V); inf where it has none."""
-    result = np.full((n, len(points)), np.inf)
-    for k in range(0, len(offered), _BLOCK):
-        whose = owner[k : k + _BLOCK]
-        first = np.flatnonzero(np.diff(whose, prepend=-1))
-        nearest = np.minimum.reduceat(_squares(offered[k : k + _BLOCK], points), first, axis=0)
-        result[whose[first]] = np.minimum(result[whose[first]], nearest)
     return _root(result)
 
 

@@ -32,7 +32,8 @@ def preference_of(
         return Draw(_baseline(settings, columns, pool, known, seed), strategy)
     if strategy != ENVIRONMENT:
         return None
-    rows = looked_at(columns.bond, pool.unvaried[columns.index], min_bond, seed)
+    crystals = pool.unvaried[columns.index], pool.of_parent[columns.index]
+    rows = looked_at(columns.bond, *crystals, min_bond, seed)
     candidates = pool.structures(columns.index[rows].tolist())
     choice = EnvironmentChoice.of(candidates, known, settings.vicinity, settings.seed)
     return EnvironmentPreference(choice, rows, len(columns), choice.outlook())

@@ -50,6 +50,14 @@ def split_weights(flat: torch.Tensor, n_elements: int, n_features: int, hidden: 
     return [[(next(parts).view(shape), next(parts)) for shape in shapes] for _ in range(n_elements)]
 
 
+def with_first_layers(flat: torch.Tensor, maps: torch.Tensor, hidden: tuple[int, ...]) -> torch.Tensor:
+    """A copy of the flat vector in which each element's first W (n_out, F) is W·M, with its M of maps (E, F, F)."""
+    result = flat.clone()
+    for layers, one in zip(split_weights(result, len(maps), maps.shape[1], hidden), maps, strict=True):
+        layers[0][0].copy_(layers[0][0] @ one)
+    return result
+
+
 @dataclass(frozen=True, eq=False)
 class Columns:
     """How inputs are packed: those that the networks do not see (scale 0 for every element) are left out, and columns

@@ -15,7 +15,7 @@ from kmde_fw.errors import ModelError
 from kmde_fw.hdnnp.forces import ForceMap, Geometry, TorchForceMap
 from kmde_fw.hdnnp.metrics import energy_errors, force_rmse
 from kmde_fw.hdnnp.model import Hdnnp, energy_offsets, feature_range, feature_scaling
-from kmde_fw.hdnnp.network import Columns, Networks, initial_weights, n_parameters
+from kmde_fw.hdnnp.network import Columns, Networks, initial_weights, n_parameters, with_first_layers
 from kmde_fw.hdnnp.symmetry_functions import Fingerprint, SymmetryFunctions
 from kmde_fw.neighbours import find_neighbours
 from kmde_fw.records import Labelled, Structure, content_hash
@@ -27,6 +27,10 @@ Progress = Callable[[int, int, float], None]
 LINE_SEARCH_CLOSURES = 25
 #: atoms of the structures whose loss and gradient are made together on the CPU: more no longer pays, but needs memory
 CHUNK_ATOMS = 2048
+#: `first_layer: whitened`: how far correlations of the inputs are taken out (0: not at all, 1: entirely); the least
+#: variance that counts, over the largest; and how much smaller the first weights are at the start: a flatter start
+#: gives a smoother function where there is no data
+WHITENING, LEAST_VARIANCE, FLATTER = 0.5, 1e-3, 0.5
 #: how often training goes back to the best weights, with half the learning rate, after a loss that is not a number
 MAX_RECOVERIES = 3
 
@@ -102,17 +106,21 @@ def train(
 
     shape = (len(elements), len(symmetry_functions), network.hidden)
     start = initial_weights(*shape, np.random.default_rng(seed))
+    maps = np.array([np.eye(len(symmetry_functions))] * len(elements))
+    if training.first_layer == "whitened":
+        maps = np.array([whitening((x - c) * s) for x, c, s in zip(by_element, center, scale, strict=True)])
     with torch_threads(training.threads):
-        search = _Search(start, train_batch, validation_batch, training, progress)
+        search = _Search(start, maps, train_batch, validation_batch, training, progress)
         stop_reason = search.run()
-        train_errors = train_batch.errors(search.best_weights)
-        validation_errors = validation_batch.errors(search.best_weights) if validation_batch else (None, None)
+        weights = search.model_weights(search.best_weights)
+        train_errors = train_batch.errors(weights)
+        validation_errors = validation_batch.errors(weights) if validation_batch else (None, None)
 
     model = Hdnnp(
         elements=tuple(elements),
         descriptor=descriptor,
         hidden=network.hidden,
-        weights=search.best_weights.cpu().numpy().copy(),
+        weights=weights.cpu().numpy().copy(),
         center=center,
         scale=scale,
         offsets=offsets,
@@ -140,6 +148,21 @@ def train(
         seed=seed,
     )
     return model, report
+
+
+def whitening(inputs: np.ndarray) -> np.ndarray:
+    """The coordinates in which one element's first layer is trained, from its inputs (n, F): W = W'·M, M (F, F).
+
+    M = FLATTER · V diag(λ^(-WHITENING/2)) Vᵀ with variances λ and directions V of the inputs. Symmetry functions are so
+    strongly correlated that L-BFGS, which starts downhill, would spend its closures on their few large directions; in
+    these coordinates the others are not that small any more. The identity where there are fewer than two atoms.
+    """
+    n_features = inputs.shape[1]
+    if len(inputs) < 2 or not np.ptp(inputs, axis=0).any():
+        return np.eye(n_features)
+    variances, directions = np.linalg.eigh(np.atleast_2d(np.cov(inputs.T)))
+    factors = np.maximum(variances, LEAST_VARIANCE * variances[-1]) ** (-WHITENING / 2)
+    return FLATTER * (directions * factors) @ directions.T
 
 
 def training_data_hash(data: Sequence[Labelled]) -> str:
@@ -327,17 +350,22 @@ def force_weights(structure: Structure, near: config.NearWeight) -> np.ndarray:
 
 
 class _Search:
-    """One run of L-BFGS: counts closures, keeps the best weights, knows when to stop."""
+    """One run of L-BFGS: counts closures, keeps the best weights, knows when to stop.
+
+    Its weights are those of the model but for the first layers: these are W', W = W'·M with M from maps (E, F, F).
+    """
 
     def __init__(
         self,
         start: np.ndarray,
+        maps: np.ndarray,
         train_batch: _Batch,
         validation_batch: _Batch | None,
         settings: config.Training,
         progress: Progress | None,
     ) -> None:
         self.weights = torch.from_numpy(start).to(settings.device, copy=True)
+        self.maps = torch.from_numpy(maps).to(settings.device)
         self.train_batch = train_batch
         self.validation_batch = validation_batch
         self.settings = settings
@@ -405,7 +433,8 @@ class _Search:
             _, value, gradient = known
             self.weights.grad = gradient.clone()
             return value
-        value, self.weights.grad = self.train_batch.loss_and_gradient(self.weights, self.settings)
+        value, slopes = self.train_batch.loss_and_gradient(self.model_weights(self.weights), self.settings)
+        self.weights.grad = with_first_layers(slopes, self.maps.mT, self.train_batch.hidden)
         self.closures += 1
         self.seen.append((self.weights.clone(), value, self.weights.grad.clone()))
         if self.progress is not None:
@@ -417,7 +446,7 @@ class _Search:
         self.seen = [point for point in self.seen if torch.equal(point[0], self.weights)]
         validation = None
         if self.validation_batch is not None:
-            validation = self.validation_batch.loss(self.weights, self.settings)
+            validation = self.validation_batch.loss(self.model_weights(self.weights), self.settings)
         self.curve.append((self.closures, loss, validation))
         deciding = loss if validation is None else validation
         if not deciding < self.best_loss:
@@ -425,6 +454,10 @@ class _Search:
         self.best_loss, self.best_closure = deciding, self.closures
         self.best_weights = self.weights.clone()
         return True
+
+    def model_weights(self, weights: torch.Tensor) -> torch.Tensor:
+        """The weights of the model, from those of the search."""
+        return with_first_layers(weights, self.maps, self.train_batch.hidden)
 
     def _restore_best(self) -> None:
         self.seen = []

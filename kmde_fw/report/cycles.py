@@ -19,7 +19,7 @@ CURVES = (
     ("energy_scatter", "scatter"),
     ("force_rmse", "force RMSE"),
 )
-#: the same of its opinion, with the factor into the unit shown: meV/atom, values, distance, atoms far though inside
+#: the same of its opinion, with the factor into the unit shown: meV/atom, values, part, atoms far though inside
 OPINION_CURVES = (
     ("zero", 1e3, "energy zero"),
     ("open", 1, "missing"),

@@ -151,7 +151,7 @@ def _opinions(cycles: Sequence[Record]) -> str:
     if not any(row["opinion"] for row in cycles):
         return ""
     opinions = table(
-        ["cycle", "N", "energy zero known to, meV/atom", "missing values", "distance of the vicinity",
+        ["cycle", "N", "energy zero known to, meV/atom", "missing values", "unknown of the vicinity",
          "atoms far from any train atom", "of these inside the range", "predictions moved by",
          "what the picks promised"],
         [
@@ -175,7 +175,7 @@ def _opinions(cycles: Sequence[Record]) -> str:
     note = (
         "<p class='note'>The <b>missing values</b> are those by which outlier atoms leave the trained range. The "
         "<b>vicinity</b> are the target's structures displaced and strained, as they are when a simulation moves them: "
-        "its mean distance from the nearest train atoms, in symmetry functions. The range test is blind to holes "
+        "what of their energies the labelled atoms leave unknown, 0 to 1, by a Gaussian process. The range test is blind to holes "
         "inside the range: atoms <b>far</b> from any train atom are counted whether inside it or not. <b>Moved</b> is "
         "what the models predict for the target, against those of the cycle before (root mean square).</p>"
     )

@@ -122,7 +122,7 @@ def measures_words(measures: Mapping[str, Any]) -> str:
     zero, still, near = measures["zero"], measures["open"], measures["vicinity"]
     return (
         f"energy zero known to {figures(1e3 * zero[0], 3)} → {figures(1e3 * zero[1], 3)} meV/atom, missing values "
-        f"{still[0]} → {still[1]}, distance of the vicinity {near[0]:.3f} → {near[1]:.3f}"
+        f"{still[0]} → {still[1]}, unknown of the vicinity {near[0]:.3f} → {near[1]:.3f}"
     )
 
 
