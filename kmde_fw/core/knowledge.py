@@ -22,6 +22,8 @@ import numpy as np
 LENGTH = 0.5
 #: variance with which one atom's energy is seen, in that of the process
 BLUR = 0.01
+#: atoms that are looked at together: enough for the library, little memory
+_AT_ONCE = 4096
 #: added to the kernel's diagonal, so that it can be inverted
 _JITTER = 1e-8
 
@@ -86,10 +88,6 @@ class Knowledge:
         self.precision = self.precision + rows.T @ rows
 
 
-#: atoms whose rows are multiplied at once: enough for the library, little memory
-_AT_ONCE = 4096
-
-
 def _kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - (2.0 * a) @ b.T
     return np.exp(np.maximum(squares, 0.0) / (-2.0 * LENGTH**2))
@@ -97,6 +95,9 @@ def _kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _rows(values: np.ndarray, landmarks: np.ndarray, root: np.ndarray) -> np.ndarray:
     """φ/√variance of environments (n, F), (n, L)."""
-    features = _kernel(values, landmarks) @ root
-    variance = BLUR + np.maximum(1.0 - (features**2).sum(axis=1), 0.0)
-    return features / np.sqrt(variance)[:, None]
+    rows = np.empty((len(values), len(landmarks)))
+    for k in range(0, len(values), _AT_ONCE):
+        features = _kernel(values[k : k + _AT_ONCE], landmarks) @ root
+        variance = BLUR + np.maximum(1.0 - (features**2).sum(axis=1), 0.0)
+        rows[k : k + _AT_ONCE] = features / np.sqrt(variance)[:, None]
+    return rows

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kmde_fw.config import PROTOTYPES, Design
-from kmde_fw.core.candidates import CandidatePool, Recipe, build
+from kmde_fw.core.candidates import LEAST_OF_PARENTS, CandidatePool, Recipe, build
 from kmde_fw.core.prototypes import Family, prototype
 from kmde_fw.errors import ConfigError, InputError
 from kmde_fw.neighbours import find_neighbours
@@ -186,21 +186,22 @@ def test_candidates_of_a_parent():
     for family, (first, *others) in by_family.items():
         assert first == Recipe(first.index, family, 1.0)
         rest += others
-    kinds = Counter("displaced" if r.displacement else "perfect" for r in rest)
-    assert kinds["perfect"] / len(rest) == pytest.approx(0.2, abs=0.01)
-    perfect = [r for r in rest if not r.displacement]
-    displaced = [r for r in rest if r.displacement]
-    assert {r.strain_axes for r in perfect} == {""}
-    assert min(r.scale for r in perfect) < 0.96
-    assert max(r.scale for r in perfect) > 1.04
-    assert {r.strain_axes for r in displaced} == {*"xyz", "xy", "xz", "yx", "yz", "zx", "zy"}
-    assert all(0.98 <= r.scale <= 1.02 for r in displaced)
-    for values, largest in (
-        ([r.displacement for r in displaced], 0.2),
-        ([abs(r.strain) for r in displaced], 0.04),
+    kinds = Counter("strained" if r.strain_axes else "scaled" for r in rest)
+    assert kinds["scaled"] / len(rest) == pytest.approx(0.2, abs=0.01)
+    scaled = [r for r in rest if not r.strain_axes]
+    strained = [r for r in rest if r.strain_axes]
+    assert min(r.scale for r in scaled) < 0.96
+    assert max(r.scale for r in scaled) > 1.04
+    assert {r.strain_axes for r in strained} == {*"xyz", "xy", "xz", "yx", "yz", "zx", "zy"}
+    assert all(0.98 <= r.scale <= 1.02 for r in strained)
+    for values, least, largest in (
+        ([r.displacement for r in rest], LEAST_OF_PARENTS * 0.2, 0.2),
+        ([abs(r.strain) for r in strained], 0.0, 0.04),
     ):
-        counts = np.histogram(values, bins=4, range=(0, largest))[0]
-        assert counts == pytest.approx(len(displaced) / 4, rel=0.15)
+        counts = np.histogram(values, bins=4, range=(least, largest))[0]
+        assert counts == pytest.approx(len(values) / 4, rel=0.15)
+        assert counts.sum() == len(values)
+    displaced = strained
     # strain and displacement are drawn on their own
     assert abs(np.corrcoef([r.displacement for r in displaced], [r.strain for r in displaced])[0, 1]) < 0.1
     again = pool_of([host()], elements=("Al", "Fe", "Pt"), **options)

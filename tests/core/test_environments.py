@@ -1,7 +1,5 @@
 """The choice by environments, on cases small enough to check by hand or by enumeration."""
 
-from itertools import combinations
-
 import numpy as np
 import pytest
 
@@ -9,6 +7,7 @@ from kmde_fw.config import Vicinity
 from kmde_fw.core.environments import (
     LOOKED_AT,
     NOISE,
+    PARENTS_PART,
     STRANGENESS,
     EnvironmentChoice,
     EnvironmentPreference,
@@ -115,35 +114,6 @@ def test_strange_candidates_count_less():
     assert state.scores()[0] > 10 * state.scores()[1]
 
 
-def test_the_greedy_choice_is_near_the_best_pair():
-    rng = np.random.default_rng(5)
-    for _ in range(20):
-        n, points = 8, 30
-        state = EnvironmentChoice(
-            nearest=rng.uniform(1, 2, points),
-            weights=np.full(points, 1 / points),
-            reach=rng.uniform(0, 2, (n, points)),
-            still=np.zeros(0, dtype=bool),
-            closes=np.zeros((n, 0), dtype=bool),
-            precision=np.eye(2) / NOISE**2,
-            target=np.array([[0.5, 0.5]]),
-            compositions=np.full((n, 2), 0.5),
-            strangeness=np.zeros(n),
-        )
-        start = state.vicinity
-
-        def gain(rows, state=state, nearest=state.nearest, start=start):
-            return start - state.weights @ np.minimum(nearest, state.reach[list(rows)].min(axis=0))
-
-        best = max(gain(pair) for pair in combinations(range(n), 2))
-        picked = []
-        for _ in range(2):
-            picked.append(int(state.scores().argmax()))
-            state.take(picked[-1])
-        assert gain(picked) >= (1 - 1 / np.e) * best
-        assert gain(picked) == pytest.approx(start - state.vicinity)
-
-
 def test_a_hole_inside_the_range_is_seen_by_distance_only():
     train = [crystal("Al-Al-Al-Al", 0.0, 0.1, 0.9, 1.0), crystal("Fe", 1.0)]
     found = opinion(known(train, [crystal("Al-Al-Fe", 0.5, 0.95, 1.0)]), Vicinity(displacement=0.0, strain=0.0), 0)
@@ -167,13 +137,23 @@ def test_the_vicinity_is_as_large_as_asked_for_and_repeats():
 
 
 def test_known_crystals_are_always_looked_at():
-    bonds, unvaried = np.full(6000, 1.0), np.zeros(6000, dtype=bool)
+    bonds, unvaried, of_parent = np.full(6000, 1.0), np.zeros(6000, dtype=bool), np.arange(6000) >= 3000
     bonds[7], unvaried[[5, 7, 5999]] = 0.5, True
-    rows = looked_at(bonds, unvaried, 0.85, [0, 1])
+    rows = looked_at(bonds, unvaried, of_parent, 0.85, [0, 1])
     assert len(rows) == LOOKED_AT
     assert {5, 5999} <= set(rows.tolist())
     assert 7 not in rows
     assert rows.tolist() == sorted(set(rows.tolist()))
+    assert (rows >= 3000).mean() == pytest.approx(PARENTS_PART, abs=0.001)
+    assert rows.tolist() != looked_at(bonds, unvaried, of_parent, 0.85, [0, 2]).tolist()
+
+
+@pytest.mark.parametrize(("n_parents", "expected"), [(0, 0), (100, 100), (2900, 2400)])
+def test_where_parents_or_others_are_few_the_rest_fills_up(n_parents, expected):
+    of_parent = np.arange(3000) < n_parents
+    rows = looked_at(np.ones(3000), np.zeros(3000, dtype=bool), of_parent, 0.85, [0, 1])
+    assert len(rows) == LOOKED_AT
+    assert of_parent[rows].sum() == expected
 
 
 def test_the_preference_speaks_of_rows_of_the_columns():
