@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import bz2
+import gzip
 import json
+import lzma
+import os
 import pickle
 import re
 import socket
@@ -19,9 +23,13 @@ from pymongo import monitoring
 from pymongo.errors import OperationFailure
 
 from kmde_fw.cli.work import launch_all
+from kmde_fw.comparison import load_comparison
 from kmde_fw.config import load_campaign
 from kmde_fw.errors import ConfigError, InputError, ModelError, ServerError
 from kmde_fw.hdnnp.model_file import from_bytes
+from kmde_fw.inputs import read_structures
+from kmde_fw.md.trajectory import read_frames
+from kmde_fw.reference.datasets import load_recipe
 from kmde_fw.store import COLLECTIONS, Connection, read_launchpad, server
 from kmde_fw.workflows.launchpad import ensure_initialised, open_launchpad
 from kmde_fw.workflows.lineage import retrain
@@ -225,6 +233,80 @@ def test_yaml_files_run_nothing(tmp_path, launchpad_file):
     assert not ran.exists()
 
 
+#: a few hundred bytes of YAML that are 10^12 entries
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]\n" for k in range(1, 12)
+)
+
+
+@pytest.mark.parametrize("text", [BOMB, "name: x\ntrain: &a [*a]\n", "&a {name: *a}\n"])
+def test_yaml_that_has_no_end_is_refused_at_once(text, tmp_path):
+    file = tmp_path / "file.yaml"
+    file.write_text(text)
+    for read in (load_campaign, load_comparison, load_recipe):
+        with pytest.raises(ConfigError, match="is not valid YAML: its aliases"):
+            read(file)
+    for name in ("train.extxyz", "model.safetensors"):
+        (tmp_path / name).touch()
+    file.rename(tmp_path / "lineage.yaml")
+    with pytest.raises(InputError, match="is no lineage of kmde_fw: its aliases"):
+        retrain(tmp_path)
+
+
+def test_aliases_that_save_typing_are_fine(tmp_path):
+    data = yaml.safe_load((CU_AU / "campaign.yaml").read_text())
+    file = tmp_path / "campaign.yaml"
+    file.write_text(
+        f"train: &files [{CU_AU}/train.extxyz]\n"
+        + yaml.safe_dump({**data, "train": 0}).replace("train: 0\n", "evaluate: {again: *files}\n")
+    )
+    assert load_campaign(file).evaluate == {"again": load_campaign(file).train}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "all of it: Input should be a valid dictionary"),
+        ("[]", "all of it: Input should be a valid dictionary"),
+        ("train: 3\nmodel: 3", "model: Input should be"),
+        ("train: [1]\nmodel: {elements: [Cu]}", "model.descriptor: Field required"),
+        ("[" * 20000, "maximum recursion depth"),
+    ],
+)
+def test_what_is_no_lineage_is_a_sentence(text, said, tmp_path):
+    for name in ("train.extxyz", "model.safetensors"):
+        (tmp_path / name).touch()
+    (tmp_path / "lineage.yaml").write_text(text)
+    with pytest.raises(InputError, match="is no lineage of kmde_fw: ") as error:
+        retrain(tmp_path)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize("packed", [gzip.compress, bz2.compress, lzma.compress])
+def test_small_files_that_become_large_ones_are_refused(packed, tmp_path):
+    ending = {gzip.compress: "gz", bz2.compress: "bz2", lzma.compress: "xz"}[packed]
+    path = tmp_path / f"a.extxyz.{ending}"
+    path.write_bytes(packed(b"1\n" + b"a" * (1 << 25)))
+    assert path.stat().st_size < 40_000
+    with pytest.raises(InputError, match="becomes more than 16 MiB when it is decompressed"):
+        read_structures(path)
+    with pytest.raises(InputError, match="becomes more than 16 MiB when it is decompressed"):
+        list(read_frames(path, ["Cu"]))
+
+
+def test_room_is_made_for_atoms_that_are_there_only(tmp_path):
+    path = tmp_path / "POSCAR"
+    path.write_text("x\n1.0\n3 0 0\n0 3 0\n0 0 3\nCu Au\n1 900000000\nDirect\n0 0 0\n")
+    with pytest.raises(InputError, match="says that it has 1 900000000 atoms, and has 9 lines"):
+        read_structures(path)
+
+
+def test_a_pipe_is_no_trajectory(tmp_path):
+    os.mkfifo(tmp_path / "a.dump")
+    with pytest.raises(InputError, match="is no file but a device or a pipe"):
+        list(read_frames(tmp_path / "a.dump", ["Cu"]))
+
+
 class Exploit:
     def __reduce__(self) -> Any:
         return (Path.touch, (Path("/tmp/kmde_fw_ran_a_pickle"),))
@@ -294,7 +376,9 @@ def test_nothing_in_the_package_can_run_a_file_by_accident():
             if isinstance(node, ast.keyword) and node.arg in ("shell", "allow_pickle"):
                 found.append(f"{file.relative_to(PROJECT)}:{node.value.lineno} {node.arg}")
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "yaml.load":
-                assert ast.unparse(node.args[1]) == "_UniqueKeyLoader", "which is a SafeLoader"
+                assert ast.unparse(node.args[1]) in ("_UniqueKeyLoader", "PlainLoader"), "which are SafeLoaders"
     assert found == []
-    assert issubclass(__import__("kmde_fw.config").config._UniqueKeyLoader, yaml.SafeLoader)
+    config = __import__("kmde_fw.config").config
+    assert issubclass(config._UniqueKeyLoader, config.PlainLoader)
+    assert issubclass(config.PlainLoader, yaml.SafeLoader)
     assert pymongo.version
