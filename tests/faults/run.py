@@ -228,10 +228,18 @@ def wrong_clocks(bench: Bench, seed: int) -> None:
 
 
 def older_code(bench: Bench, seed: int) -> None:
-    """A rocket of an older kmde_fw takes fireworks of a campaign: it refuses them, and they are run again."""
+    """A rocket of an older kmde_fw takes fireworks of a campaign: it refuses them, and they are run again.
+
+    A fault is a firework that it has taken: a worker is killed before, and what it had is READY for whoever comes.
+    """
+    from kmde_fw.workflows.launchpad import launchpad_of
+    from kmde_fw.workflows.rockets import recover
+
     dice = random.Random(f"older {seed}")
     with bench.campaign("older_kmde_fw", seed) as faults:
-        bench.where.worker(random_kill(dice, dice.choice(STEPS[:-1]))).hit()
+        bench.where.worker(Kill(dice.choice(STEPS[:-1]), 1, round(dice.random() ** 2 * 0.6, 3))).hit()
+        with launchpad_of(bench.where.launchpad) as pad:
+            recover(pad, NAME)
         folder = bench.where.folder / "older"
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(PROJECT / "kmde_fw", folder / "kmde_fw")
@@ -243,18 +251,21 @@ def older_code(bench: Bench, seed: int) -> None:
         assert change[1] in text, change
         file.write_text(text.replace(change[1], change[2]))
         command = [str(BIN / "rlaunch"), "-l", str(bench.where.launchpad), "rapidfire", "--nlaunches", "5"]
-        # it waits where the kill left a lock, for minutes; then it is killed, too
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            subprocess.run(
-                [*command, "--max_loops", "1", "--sleep", "1"],
-                cwd=bench.where.runs,
-                env={**os.environ, "PYTHONPATH": str(folder)},
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                timeout=60,
-                check=False,
-            )
-        faults.append(change[2])
+        subprocess.run(
+            [*command, "--max_loops", "1", "--sleep", "1"],
+            cwd=bench.where.runs,
+            env={**os.environ, "PYTHONPATH": str(folder)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=120,
+            check=False,
+        )
+        with pymongo.MongoClient(bench.where.uri) as client:
+            launches = client[bench.where.database]["launches"]
+            refused = launches.find({"fworker.name": {"$not": {"$regex": "^kmde "}}}, {"state": 1, "action": 1})
+            said = [(launch["state"], str(launch["action"])) for launch in refused]
+        assert all(state == "FIZZLED" and "errors.StoreError: " in text for state, text in said), said
+        faults += [change[2]] * len(said)
 
 
 def disk_full(bench: Bench, seed: int) -> None:
