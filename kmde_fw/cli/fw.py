@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from kmde_fw.cli.options import use_config_beside
 from kmde_fw.config import did_you_mean
 from kmde_fw.errors import ConfigError, StoreError
 
@@ -39,7 +40,9 @@ def fw(
     if program not in PROGRAMS:
         raise ConfigError(f"no program {program!r}{did_you_mean(program, PROGRAMS)}; known: {', '.join(PROGRAMS)}")
     arguments = _with_launchpad(program, context.args)
-    _use_config_beside(arguments)
+    given = [arguments[k + 1] for k, word in enumerate(arguments[:-1]) if word in ("-l", "--launchpad_file")]
+    if given:
+        use_config_beside(Path(given[0]).parent)
     from fireworks import LaunchPad
 
     from kmde_fw.firetasks import counters
@@ -78,11 +81,3 @@ def _with_launchpad(program: str, arguments: list[str]) -> list[str]:
     if os.environ.get(ENVIRONMENT_VARIABLE):
         raise StoreError(f"{program} cannot read {ENVIRONMENT_VARIABLE}, it takes a launchpad file: give one with -l")
     return ["-l", str(find_launchpad()), *arguments]
-
-
-def _use_config_beside(arguments: list[str]) -> None:
-    """FW_CONFIG_FILE from the folder of the launchpad file. FireWorks reads it when it is imported."""
-    given = [arguments[k + 1] for k, word in enumerate(arguments[:-1]) if word in ("-l", "--launchpad_file")]
-    config = Path(given[0]).with_name("FW_config.yaml") if given else None
-    if config is not None and config.is_file():
-        os.environ.setdefault("FW_CONFIG_FILE", str(config.resolve()))

@@ -61,18 +61,20 @@ def launch_all(
     """Launch the campaigns' rockets in this process until all are finished, nothing more can run, or `stop` is asked.
 
     The first campaign that has a firework ready comes first. env: of this machine, see `worker_env`. StoreError if
-    there is none of a name. While the database does not answer it is waited for, PATIENCE at most; what a worker of
-    this machine had begun when it was killed is begun again by one of the others.
+    there is none of a name, or this kmde_fw is too old for one. While the database does not answer it is waited for,
+    PATIENCE at most; what a worker of this machine had begun when it was killed is begun again by one of the others.
     """
     from fireworks.core.rocket_launcher import rapidfire
 
     from kmde_fw.store import Store
     from kmde_fw.store.connect import is_outage
+    from kmde_fw.workflows.compatible import refuse_unfit
     from kmde_fw.workflows.rockets import after_outage, after_rocket, next_fireworks, take_back, worker_for
 
     store = Store(pad.db)
     for name in campaigns:
         store.campaign(name)
+    refuse_unfit(pad, {"spec.kmde.campaign": {"$in": list(campaigns)}})
     query = {"_id": {"$in": list(campaigns)}, "state": "running"}
     running: set[str] = set()
     worker = None

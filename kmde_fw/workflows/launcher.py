@@ -145,17 +145,18 @@ def _launch(orders: Orders, launchpad: Any, worker: Any, token: str, stop: Stop,
     """One rocket, or many, until there is a reason to end."""
     from fireworks.core.rocket_launcher import launch_rocket, rapidfire
 
-    from kmde_fw.workflows.compatible import mismatches
+    from kmde_fw.workflows.compatible import refuse_unfit
     from kmde_fw.workflows.rockets import after_rocket, launchable
 
     query = {"fw_id": orders.fw_id} if orders.fw_id else worker.query
     ours = {f"fworker.env.{MARK}.token": token}
     folder, launched, idle_since = Path.cwd(), 0, time.monotonic()
     while not stop.asked:
-        unfit = mismatches(launchpad, query)
-        if unfit:
+        try:
+            refuse_unfit(launchpad, query)
+        except StoreError:
             _unreserve(launchpad, orders.fw_id)
-            raise StoreError(f"nothing is launched here: {unfit[0]}")
+            raise
         if orders.mode == "singleshot":
             launch_rocket(launchpad, worker, orders.fw_id)
             return

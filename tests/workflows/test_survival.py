@@ -240,7 +240,8 @@ def test_claims_do_not_look_at_the_workers_clocks(pad, monkeypatch, hours, dead)
 
 
 def test_a_worker_waits_while_the_database_does_not_answer(pad, monkeypatch, tmp_path, capfd):
-    Store(pad.db).insert_once("campaigns", {"_id": "c", "state": "running"})
+    config = {"name": "c", "train": ["x"], "target": ["x"], "reference": {"calculator": "emt"}}
+    Store(pad.db).insert_once("campaigns", {"_id": "c", "state": "running", "config": config})
     pad.add_wf(a_firework("a"))
     real, failures = rockets.next_fireworks, 2
 
@@ -269,3 +270,14 @@ def test_an_older_kmde_fw_does_no_step_of_a_newer_campaign(pad):
     pad.db["campaigns"].insert_one({"_id": "c", "code_version": "99.0.0"})
     with pytest.raises(StoreError, match=r"was submitted by kmde_fw 99\.0\.0, this worker has the older"):
         CampaignView(store, "c", 0, "test")
+
+
+def test_an_older_kmde_fw_launches_nothing_of_a_newer_campaign(pad, tmp_path):
+    """Named before anything has fizzled, by a worker of `kmde run` as by `kmde launch`."""
+    pad.add_wf(Workflow([a_firework("first")]))
+    Store(pad.db)
+    pad.db["campaigns"].insert_one({"_id": "c", "code_version": "99.0.0", "state": "running"})
+    with pytest.raises(StoreError, match=r"nothing is launched here: campaign c was submitted by kmde_fw 99\.0\.0"):
+        launch_all(pad, ["c"], tmp_path)
+    assert states(pad) == {"first": "READY"}
+    assert pad.launches.count_documents({}) == 0
