@@ -322,9 +322,12 @@ def _until_a_step_is_done(where: Place, patience: float = 120.0) -> None:
 
 #: begins every Python of a machine whose clock is wrong by KMDE_CLOCK seconds; the times of files stay right
 _CLOCK = """import datetime, os, time
-shift, right = float(os.environ["KMDE_CLOCK"]), time.time
+shift, right, plain = float(os.environ["KMDE_CLOCK"]), time.time, datetime.datetime
 time.time = lambda: right() + shift
-class Wrong(datetime.datetime):
+class Kind(type):
+    def __instancecheck__(cls, value):
+        return isinstance(value, plain)
+class Wrong(plain, metaclass=Kind):
     @classmethod
     def now(cls, tz=None):
         return super().now(tz) + datetime.timedelta(seconds=shift)
