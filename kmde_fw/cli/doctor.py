@@ -69,7 +69,8 @@ def _show(findings: list[Finding]) -> None:
         if finding.mended:
             typer.echo(f"{indent}mended: {finding.mended}")
         elif finding.mend:
-            typer.echo(f"{indent}-> {finding.mend}{' (or --fix)' if finding.fix else ''}")
+            also = " (or --fix)" if finding.fix and "--fix" not in finding.mend else ""
+            typer.echo(f"{indent}-> {finding.mend}{also}")
 
 
 def _machine(situation: Situation) -> list[Finding]:

@@ -69,6 +69,7 @@ def launch_all(
     from kmde_fw.store import Store
     from kmde_fw.store.connect import is_outage
     from kmde_fw.workflows.compatible import refuse_unfit
+    from kmde_fw.workflows.lost import take_up
     from kmde_fw.workflows.rockets import after_outage, after_rocket, next_fireworks, take_back, worker_for
 
     store = Store(pad.db)
@@ -85,7 +86,7 @@ def launch_all(
             alive, campaign, fw_ids = next_fireworks(pad, [name for name in campaigns if name in running])
             if not alive:
                 # unless it only seems so, as a worker was killed while it was writing what comes next
-                if not any([take_back(pad, name) for name in sorted(running)]):
+                if not any([take_back(pad, name) + take_up(pad, name) for name in sorted(running)]):
                     break
                 continue
             if campaign is not None:
@@ -100,7 +101,7 @@ def launch_all(
                 time.sleep(IDLE)
             else:
                 for name in sorted(running):
-                    for again in take_back(pad, name):
+                    for again in take_back(pad, name) + take_up(pad, name):
                         print(f"ready again, as its worker is gone: {again}", flush=True)
                 idle_since = time.monotonic()
         except Exception as error:
