@@ -21,11 +21,13 @@ import pytest
 import yaml
 from pymongo import monitoring
 from pymongo.errors import OperationFailure
+from typer.testing import CliRunner
 
+from kmde_fw.cli import build_app
 from kmde_fw.cli.work import launch_all
 from kmde_fw.comparison import load_comparison
 from kmde_fw.config import load_campaign
-from kmde_fw.errors import ConfigError, InputError, ModelError, ServerError
+from kmde_fw.errors import ConfigError, InputError, ModelError, ServerError, StoreError
 from kmde_fw.hdnnp.model_file import from_bytes
 from kmde_fw.inputs import read_structures
 from kmde_fw.md.trajectory import read_frames
@@ -174,12 +176,14 @@ def test_what_a_worker_may_not_do():
         {"host": f"mongodb://me:{PASSWORD}@127.0.0.1:1/?nonsense=%zz", "name": "x", "uri_mode": True},
         {"host": f"mongodb://me:{PASSWORD}@:::/", "name": "x", "uri_mode": True},
         {"host": f"mongodb://me:{PASSWORD}@127.0.0.1:1/", "name": "x", "uri_mode": True, "nonsense": 1},
+        {"host": f"mongodb://me:{PASSWORD}@127.0.0.1:1/", "name": "x y/", "uri_mode": True},
     ],
 )
-def test_no_error_about_a_database_tells_the_password(settings, tmp_path, capfd):
+def test_no_error_about_a_database_tells_the_password(settings, tmp_path, monkeypatch):
     import subprocess
     import sys
 
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "launchpad.yaml").write_text(yaml.safe_dump(settings))
     for command in (["db", "status"], ["status"], ["submit", str(CU_AU / "campaign.yaml")]):
         done = subprocess.run(
@@ -195,6 +199,10 @@ def test_no_error_about_a_database_tells_the_password(settings, tmp_path, capfd)
         if command == ["db", "status"]:
             continue
         break
+    for option in (["-l", "launchpad.yaml"], ["-llaunchpad.yaml"], ["--launchpad_file=launchpad.yaml"]):
+        ended = CliRunner().invoke(build_app(), ["fw", "lpad", *option, "get_fws"])
+        assert isinstance(ended.exception, StoreError)
+        assert PASSWORD not in str(ended.exception) + ended.output
 
 
 def test_the_embedded_server_listens_on_loopback_only(mongo_uri, tmp_path):

@@ -40,14 +40,17 @@ def fw(
     if program not in PROGRAMS:
         raise ConfigError(f"no program {program!r}{did_you_mean(program, PROGRAMS)}; known: {', '.join(PROGRAMS)}")
     arguments = _with_launchpad(program, context.args)
-    given = [arguments[k + 1] for k, word in enumerate(arguments[:-1]) if word in ("-l", "--launchpad_file")]
+    given = _launchpad_file(arguments)
     if given:
-        use_config_beside(Path(given[0]).parent)
+        use_config_beside(given.parent)
     from fireworks import LaunchPad
 
     from kmde_fw.firetasks import counters
-    from kmde_fw.store.connect import with_password
+    from kmde_fw.store.connect import connect, read_launchpad, with_password
 
+    if given:
+        # FireWorks would name the whole URI, password and all, where it cannot connect
+        connect(read_launchpad(given)).client.close()
     counters.use()
     plain = LaunchPad.from_file.__func__
 
@@ -65,6 +68,17 @@ def fw(
     module, function = PROGRAMS[program]
     sys.argv = [program, *arguments]
     raise typer.Exit(getattr(import_module(module), function)())
+
+
+def _launchpad_file(arguments: list[str]) -> Path | None:
+    """What they give as -l FILE, -lFILE, --launchpad_file FILE or --launchpad_file=FILE."""
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if word in ("-l", "--launchpad_file"):
+            return Path(following)
+        for start in ("--launchpad_file=", "-l"):
+            if word.startswith(start):
+                return Path(word.removeprefix(start))
+    return None
 
 
 def _with_launchpad(program: str, arguments: list[str]) -> list[str]:
