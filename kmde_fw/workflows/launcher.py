@@ -76,6 +76,7 @@ def supervise(orders: Orders, connection: Connection, worker: dict[str, Any], sa
             os._exit(code)
     forward = _Forward(child, orders.grace)
     _, status = os.waitpid(child, 0)
+    forward.ended = True
     signal.alarm(0)
     left = descendants()
     end(left, PATIENCE)
@@ -91,11 +92,14 @@ def supervise(orders: Orders, connection: Connection, worker: dict[str, Any], sa
 
 
 class _Forward:
-    """Signals to the supervisor are for the rocket: SIGTERM to it, and SIGKILL when its grace period is over."""
+    """Signals to the supervisor are for the rocket: SIGTERM to it, and SIGKILL when its grace period is over.
+
+    Where the rocket has ended they are noted only: what it left is being released.
+    """
 
     def __init__(self, child: int, grace: float) -> None:
         self.child, self.grace = child, grace
-        self.number, self.killed = 0, False
+        self.number, self.killed, self.ended = 0, False, False
         for number in SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._pass_on)
@@ -109,12 +113,21 @@ class _Forward:
         if not self.number:
             self.number = number
             # sent again as it came: the rocket says which it was
-            os.kill(self.child, number)
+            self._send(number)
             signal.alarm(max(1, round(self.grace)))
 
     def _kill(self, number: int, frame: object) -> None:
-        self.killed = True
-        os.kill(self.child, signal.SIGKILL)
+        self.killed = self._send(signal.SIGKILL)
+
+    def _send(self, number: int) -> bool:
+        """Whether the rocket was there to get it."""
+        if self.ended:
+            return False  # its id may be another one's by now
+        try:
+            os.kill(self.child, number)
+        except ProcessLookupError:
+            return False
+        return True
 
 
 def _rockets(

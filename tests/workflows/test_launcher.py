@@ -124,6 +124,22 @@ def test_a_rocket_that_does_not_listen_is_ended_after_the_grace_period(pad, laun
     assert gone(running.child)
 
 
+def test_a_signal_while_a_dead_rockets_firework_is_released_does_not_interrupt_that():
+    """As scancel does a second time, or where the database was away."""
+    code = """
+import os, signal, subprocess, time
+from kmde_fw.workflows.launcher import _Forward
+ended = subprocess.Popen(["true"])
+ended.wait()
+forward = _Forward(ended.pid, grace=1.0)
+os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(1.5)  # over the alarm at the end of the grace period
+print(forward.word, forward.killed)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("SIGTERM False\n", "")
+
+
 def test_where_all_is_killed_at_once_reconcile_finds_out(pad, launchpad_file, tmp_path):
     fw_id = add_sleeper(pad, "sleep")
     running = Launched(launchpad_file, tmp_path / "a")
