@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kmde_fw.errors import KmdeError, StoreError
+from kmde_fw.errors import ConfigError, KmdeError, StoreError
 from kmde_fw.processes import adopt_orphans, descendants, end, end_with_parent
 from kmde_fw.store.connect import Connection, sentences
 from kmde_fw.workflows.launchpad import open_launchpad
@@ -167,7 +168,8 @@ def _launch(orders: Orders, launchpad: Any, worker: Any, token: str, stop: Stop,
     while not stop.asked:
         try:
             refuse_unfit(launchpad, query)
-        except StoreError:
+            _check_folder(folder)
+        except KmdeError:
             _unreserve(launchpad, orders.fw_id)
             raise
         if orders.mode == "singleshot":
@@ -190,6 +192,17 @@ def _launch(orders: Orders, launchpad: Any, worker: Any, token: str, stop: Stop,
             time.sleep(IDLE)
         if launched == orders.nlaunches > 0:
             return
+
+
+def _check_folder(folder: Path) -> None:
+    """ConfigError where a rocket could not even write down what it runs: FireWorks' own end there is a traceback."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"nothing is launched here: cannot write into {folder}: {error.strerror}; launch from another folder"
+        ) from None
 
 
 def too_late(reserve: float) -> bool:

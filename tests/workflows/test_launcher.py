@@ -186,6 +186,22 @@ def test_an_older_kmde_fw_launches_nothing_and_gives_its_reservation_back(pad, l
     assert state(pad, fw_id) == "READY"
 
 
+def test_nothing_is_taken_where_nothing_can_be_written(pad, launchpad_file, tmp_path):
+    """Not even root can write below /proc."""
+    fw_id = add_sleeper(pad, "quick")
+    pad.reserve_fw(FWorker(), str(tmp_path))
+    words = [sys.executable, "-m", "kmde_fw", "launch", "singleshot", "--fw_id", str(fw_id), "-l", str(launchpad_file)]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{Path(__file__).parents[2]}{os.pathsep}{Path(sleepers.__file__).parent}",
+    }
+    done = subprocess.run(words, cwd="/proc/self", env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "kmde: nothing is launched here: cannot write into /proc/" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert state(pad, fw_id) == "READY"
+
+
 def test_a_step_that_this_installation_does_not_have_is_not_touched(pad):
     fw_id = add_sleeper(pad, "quick")
     # FireWorks itself cannot queue what it cannot import
