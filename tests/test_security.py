@@ -32,10 +32,13 @@ from kmde_fw.hdnnp.model_file import from_bytes
 from kmde_fw.inputs import read_structures
 from kmde_fw.md.trajectory import read_frames
 from kmde_fw.reference.datasets import load_recipe
-from kmde_fw.store import COLLECTIONS, Connection, read_launchpad, server
+from kmde_fw.store import COLLECTIONS, Connection, Store, read_launchpad, server
+from kmde_fw.workflows.health import CHECKS, Patient
 from kmde_fw.workflows.launchpad import ensure_initialised, open_launchpad
 from kmde_fw.workflows.lineage import retrain
+from kmde_fw.workflows.lost import find_lost
 from kmde_fw.workflows.prepare import prepare
+from kmde_fw.workflows.rockets import recover
 from kmde_fw.workflows.start import submit
 
 PROJECT = Path(__file__).parent.parent
@@ -141,6 +144,11 @@ def test_a_worker_needs_no_more_than_its_role_and_tells_nobody_its_password(
     settings = {**connection.settings, "mongoclient_kwargs": {"event_listeners": [listener]}}
     pad = open_launchpad(Connection(settings, connection.source, connection.folder, connection.servers))
     launch_all(pad, ["cu_au"], tmp_path)
+    # as `kmde doctor`, `kmde reconcile` and the next `kmde run` of the same user
+    store = Store(pad.db)
+    CHECKS.examine(Patient(pad, store, store.campaigns()))
+    assert find_lost(pad, None) == []
+    assert recover(pad, "cu_au") == []
     pad.connection.close()
     assert database["campaigns"].find_one()["state"] == "finished"
     assert database["labels"].count_documents({"state": "rejected"}) > 0
