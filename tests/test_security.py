@@ -21,14 +21,16 @@ import pytest
 import yaml
 from pymongo import monitoring
 from pymongo.errors import OperationFailure
+from safetensors.numpy import save as save_tensors
 from typer.testing import CliRunner
 
 from kmde_fw.cli import build_app
 from kmde_fw.cli.work import launch_all
 from kmde_fw.comparison import load_comparison
 from kmde_fw.config import load_campaign
+from kmde_fw.core.certificate import read_certificate
 from kmde_fw.errors import ConfigError, InputError, ModelError, ServerError, StoreError
-from kmde_fw.hdnnp.model_file import from_bytes
+from kmde_fw.hdnnp.model_file import METADATA_KEY, from_bytes
 from kmde_fw.inputs import read_structures
 from kmde_fw.md.trajectory import read_frames
 from kmde_fw.reference.datasets import load_recipe
@@ -332,6 +334,16 @@ def test_a_pickle_is_no_model():
     with pytest.raises(ModelError, match="no safetensors file"):
         from_bytes(pickle.dumps(Exploit()))
     assert not Path("/tmp/kmde_fw_ran_a_pickle").exists()
+
+
+@pytest.mark.parametrize("text", ["[1]", "1", '"x"', "NaN", "[" * 100_000, '{"a":' * 100_000])
+def test_what_is_no_model_and_no_certificate_is_a_sentence(text, tmp_path):
+    data = save_tensors({}, {METADATA_KEY: text})
+    with pytest.raises(ModelError, match=r"is damaged or no safetensors file|says nothing of the model"):
+        from_bytes(data)
+    (tmp_path / "certificate.json").write_text(text)
+    with pytest.raises(ModelError, match="is no coverage certificate of kmde_fw"):
+        read_certificate(tmp_path / "certificate.json")
 
 
 @pytest.mark.parametrize("name", ["../outside", "a/b", "/etc/x", "..", "a\nb", "$where", ""])
