@@ -6,6 +6,7 @@ The first default of an option is ours; the preset `thesis` sets every option to
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -520,7 +521,34 @@ HINTS = {
 KEYS = {"campaign": "name, train, target, reference", "comparison": "name, campaign, strategies, seeds"}
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
+#: entries that a YAML file may have once its aliases are written out, and how many times those that stand in it
+MAX_ENTRIES, MAX_COPIES = 100_000, 10
+
+
+class PlainLoader(yaml.SafeLoader):
+    """YAML that runs nothing, and whose aliases cannot make a small file endless."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        """The document; a ConstructorError if its aliases copy too much."""
+        node: yaml.Node | None = super().get_single_node()
+        sizes: dict[int, float] = {}
+        if node is not None and _entries(node, sizes) > max(MAX_ENTRIES, MAX_COPIES * len(sizes)):
+            text = f"its aliases (*name) make more than {MAX_ENTRIES} entries of it, or it contains itself"
+            raise yaml.constructor.ConstructorError(None, None, text, node.start_mark)
+        return node
+
+
+def _entries(node: yaml.Node, sizes: dict[int, float]) -> float:
+    """How many entries a node has with every alias written out. sizes: those of the nodes seen so far, by id."""
+    if id(node) not in sizes:
+        sizes[id(node)] = math.inf  # until it is known: what contains itself has no end
+        values = node.value if isinstance(node, yaml.CollectionNode) else []
+        parts = [part for value in values for part in (value if isinstance(value, tuple) else (value,))]
+        sizes[id(node)] = 1 + sum(_entries(part, sizes) for part in parts)
+    return sizes[id(node)]
+
+
+class _UniqueKeyLoader(PlainLoader):
     """YAML in which a key that comes twice is an error: the first would be lost silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

@@ -37,6 +37,8 @@ FORMATS = (
 )
 #: Å; the neighbour search divides by zero, which ends the process, where a damaged lattice vector is very long
 MAX_LENGTH = 1e3
+#: a compressed file that becomes so many times longer was made to fill the memory; one that stays so short may (bytes)
+MAX_EXPANSION, SHORT_FILE = 200, 1 << 24
 LABELLED_FORMATS = ("extxyz", "vasp-xml", "vasp-out")
 
 #: what `kmde import` without a campaign tells of a run
@@ -148,8 +150,11 @@ def _read_file(path: Path, need_label: bool) -> list[Any]:
         # readers warn and print about what is checked here anyway
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
+            check_expansion(path)
             if file_format == "extxyz":
                 check_counts(path)
+            elif file_format == "vasp":
+                _check_poscar(path)
             for atoms in ase.io.iread(str(path), index=":", format=file_format):
                 frames.append(atoms)
             converged = _converged_steps(path, file_format)
@@ -164,6 +169,28 @@ def _read_file(path: Path, need_label: bool) -> list[Any]:
     for atoms, good in zip(frames, converged, strict=False):
         atoms.info["_converged"] = good
     return frames
+
+
+def check_expansion(path: Path) -> None:
+    """ValueError for a compressed file that is a thousand times longer than it looks; others are not read."""
+    if path.suffix not in (".gz", ".bz2", ".xz"):
+        return
+    length, limit = 0, max(SHORT_FILE, MAX_EXPANSION * path.stat().st_size)
+    with ase.io.formats.open_with_compression(str(path), "rb") as file:
+        while piece := file.read(1 << 20):
+            length += len(piece)
+            if length > limit:
+                raise ValueError(f"it becomes more than {limit >> 20} MiB when it is decompressed")
+
+
+def _check_poscar(path: Path) -> None:
+    """ValueError where a POSCAR says that it has more atoms than lines: ASE's reader makes room for them first."""
+    with ase.io.formats.open_with_compression(str(path), "r") as file:
+        lines = list(file)
+    for line in lines[5:7]:
+        counts = [word for word in line.split() if word.isdecimal()]
+        if any(len(count) > 9 for count in counts) or sum(map(int, counts)) > len(lines):
+            raise ValueError(f"it says that it has {' '.join(counts)[:40]} atoms, and has {len(lines)} lines")
 
 
 def check_counts(path: Path) -> None:

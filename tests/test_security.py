@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import bz2
+import gzip
 import json
+import lzma
+import os
 import pickle
 import re
 import socket
@@ -17,15 +21,26 @@ import pytest
 import yaml
 from pymongo import monitoring
 from pymongo.errors import OperationFailure
+from safetensors.numpy import save as save_tensors
+from typer.testing import CliRunner
 
+from kmde_fw.cli import build_app
 from kmde_fw.cli.work import launch_all
+from kmde_fw.comparison import load_comparison
 from kmde_fw.config import load_campaign
-from kmde_fw.errors import ConfigError, InputError, ModelError, ServerError
-from kmde_fw.hdnnp.model_file import from_bytes
-from kmde_fw.store import COLLECTIONS, Connection, read_launchpad, server
+from kmde_fw.core.certificate import read_certificate
+from kmde_fw.errors import ConfigError, InputError, ModelError, ServerError, StoreError
+from kmde_fw.hdnnp.model_file import METADATA_KEY, from_bytes
+from kmde_fw.inputs import read_structures
+from kmde_fw.md.trajectory import read_frames
+from kmde_fw.reference.datasets import load_recipe
+from kmde_fw.store import COLLECTIONS, Connection, Store, read_launchpad, server
+from kmde_fw.workflows.health import CHECKS, Patient
 from kmde_fw.workflows.launchpad import ensure_initialised, open_launchpad
 from kmde_fw.workflows.lineage import retrain
+from kmde_fw.workflows.lost import find_lost
 from kmde_fw.workflows.prepare import prepare
+from kmde_fw.workflows.rockets import recover
 from kmde_fw.workflows.start import submit
 
 PROJECT = Path(__file__).parent.parent
@@ -131,6 +146,11 @@ def test_a_worker_needs_no_more_than_its_role_and_tells_nobody_its_password(
     settings = {**connection.settings, "mongoclient_kwargs": {"event_listeners": [listener]}}
     pad = open_launchpad(Connection(settings, connection.source, connection.folder, connection.servers))
     launch_all(pad, ["cu_au"], tmp_path)
+    # as `kmde doctor`, `kmde reconcile` and the next `kmde run` of the same user
+    store = Store(pad.db)
+    CHECKS.examine(Patient(pad, store, store.campaigns()))
+    assert find_lost(pad, None) == []
+    assert recover(pad, "cu_au") == []
     pad.connection.close()
     assert database["campaigns"].find_one()["state"] == "finished"
     assert database["labels"].count_documents({"state": "rejected"}) > 0
@@ -166,12 +186,14 @@ def test_what_a_worker_may_not_do():
         {"host": f"mongodb://me:{PASSWORD}@127.0.0.1:1/?nonsense=%zz", "name": "x", "uri_mode": True},
         {"host": f"mongodb://me:{PASSWORD}@:::/", "name": "x", "uri_mode": True},
         {"host": f"mongodb://me:{PASSWORD}@127.0.0.1:1/", "name": "x", "uri_mode": True, "nonsense": 1},
+        {"host": f"mongodb://me:{PASSWORD}@127.0.0.1:1/", "name": "x y/", "uri_mode": True},
     ],
 )
-def test_no_error_about_a_database_tells_the_password(settings, tmp_path, capfd):
+def test_no_error_about_a_database_tells_the_password(settings, tmp_path, monkeypatch):
     import subprocess
     import sys
 
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "launchpad.yaml").write_text(yaml.safe_dump(settings))
     for command in (["db", "status"], ["status"], ["submit", str(CU_AU / "campaign.yaml")]):
         done = subprocess.run(
@@ -187,6 +209,10 @@ def test_no_error_about_a_database_tells_the_password(settings, tmp_path, capfd)
         if command == ["db", "status"]:
             continue
         break
+    for option in (["-l", "launchpad.yaml"], ["-llaunchpad.yaml"], ["--launchpad_file=launchpad.yaml"]):
+        ended = CliRunner().invoke(build_app(), ["fw", "lpad", *option, "get_fws"])
+        assert isinstance(ended.exception, StoreError)
+        assert PASSWORD not in str(ended.exception) + ended.output
 
 
 def test_the_embedded_server_listens_on_loopback_only(mongo_uri, tmp_path):
@@ -225,6 +251,80 @@ def test_yaml_files_run_nothing(tmp_path, launchpad_file):
     assert not ran.exists()
 
 
+#: a few hundred bytes of YAML that are 10^12 entries
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]\n" for k in range(1, 12)
+)
+
+
+@pytest.mark.parametrize("text", [BOMB, "name: x\ntrain: &a [*a]\n", "&a {name: *a}\n"])
+def test_yaml_that_has_no_end_is_refused_at_once(text, tmp_path):
+    file = tmp_path / "file.yaml"
+    file.write_text(text)
+    for read in (load_campaign, load_comparison, load_recipe):
+        with pytest.raises(ConfigError, match="is not valid YAML: its aliases"):
+            read(file)
+    for name in ("train.extxyz", "model.safetensors"):
+        (tmp_path / name).touch()
+    file.rename(tmp_path / "lineage.yaml")
+    with pytest.raises(InputError, match="is no lineage of kmde_fw: its aliases"):
+        retrain(tmp_path)
+
+
+def test_aliases_that_save_typing_are_fine(tmp_path):
+    data = yaml.safe_load((CU_AU / "campaign.yaml").read_text())
+    file = tmp_path / "campaign.yaml"
+    file.write_text(
+        f"train: &files [{CU_AU}/train.extxyz]\n"
+        + yaml.safe_dump({**data, "train": 0}).replace("train: 0\n", "evaluate: {again: *files}\n")
+    )
+    assert load_campaign(file).evaluate == {"again": load_campaign(file).train}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "all of it: Input should be a valid dictionary"),
+        ("[]", "all of it: Input should be a valid dictionary"),
+        ("train: 3\nmodel: 3", "model: Input should be"),
+        ("train: [1]\nmodel: {elements: [Cu]}", "model.descriptor: Field required"),
+        ("[" * 20000, "maximum recursion depth"),
+    ],
+)
+def test_what_is_no_lineage_is_a_sentence(text, said, tmp_path):
+    for name in ("train.extxyz", "model.safetensors"):
+        (tmp_path / name).touch()
+    (tmp_path / "lineage.yaml").write_text(text)
+    with pytest.raises(InputError, match="is no lineage of kmde_fw: ") as error:
+        retrain(tmp_path)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize("packed", [gzip.compress, bz2.compress, lzma.compress])
+def test_small_files_that_become_large_ones_are_refused(packed, tmp_path):
+    ending = {gzip.compress: "gz", bz2.compress: "bz2", lzma.compress: "xz"}[packed]
+    path = tmp_path / f"a.extxyz.{ending}"
+    path.write_bytes(packed(b"1\n" + b"a" * (1 << 25)))
+    assert path.stat().st_size < 40_000
+    with pytest.raises(InputError, match="becomes more than 16 MiB when it is decompressed"):
+        read_structures(path)
+    with pytest.raises(InputError, match="becomes more than 16 MiB when it is decompressed"):
+        list(read_frames(path, ["Cu"]))
+
+
+def test_room_is_made_for_atoms_that_are_there_only(tmp_path):
+    path = tmp_path / "POSCAR"
+    path.write_text("x\n1.0\n3 0 0\n0 3 0\n0 0 3\nCu Au\n1 900000000\nDirect\n0 0 0\n")
+    with pytest.raises(InputError, match="says that it has 1 900000000 atoms, and has 9 lines"):
+        read_structures(path)
+
+
+def test_a_pipe_is_no_trajectory(tmp_path):
+    os.mkfifo(tmp_path / "a.dump")
+    with pytest.raises(InputError, match="is no file but a device or a pipe"):
+        list(read_frames(tmp_path / "a.dump", ["Cu"]))
+
+
 class Exploit:
     def __reduce__(self) -> Any:
         return (Path.touch, (Path("/tmp/kmde_fw_ran_a_pickle"),))
@@ -234,6 +334,16 @@ def test_a_pickle_is_no_model():
     with pytest.raises(ModelError, match="no safetensors file"):
         from_bytes(pickle.dumps(Exploit()))
     assert not Path("/tmp/kmde_fw_ran_a_pickle").exists()
+
+
+@pytest.mark.parametrize("text", ["[1]", "1", '"x"', "NaN", "[" * 100_000, '{"a":' * 100_000])
+def test_what_is_no_model_and_no_certificate_is_a_sentence(text, tmp_path):
+    data = save_tensors({}, {METADATA_KEY: text})
+    with pytest.raises(ModelError, match=r"is damaged or no safetensors file|says nothing of the model"):
+        from_bytes(data)
+    (tmp_path / "certificate.json").write_text(text)
+    with pytest.raises(ModelError, match="is no coverage certificate of kmde_fw"):
+        read_certificate(tmp_path / "certificate.json")
 
 
 @pytest.mark.parametrize("name", ["../outside", "a/b", "/etc/x", "..", "a\nb", "$where", ""])
@@ -294,7 +404,9 @@ def test_nothing_in_the_package_can_run_a_file_by_accident():
             if isinstance(node, ast.keyword) and node.arg in ("shell", "allow_pickle"):
                 found.append(f"{file.relative_to(PROJECT)}:{node.value.lineno} {node.arg}")
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "yaml.load":
-                assert ast.unparse(node.args[1]) == "_UniqueKeyLoader", "which is a SafeLoader"
+                assert ast.unparse(node.args[1]) in ("_UniqueKeyLoader", "PlainLoader"), "which are SafeLoaders"
     assert found == []
-    assert issubclass(__import__("kmde_fw.config").config._UniqueKeyLoader, yaml.SafeLoader)
+    config = __import__("kmde_fw.config").config
+    assert issubclass(config._UniqueKeyLoader, config.PlainLoader)
+    assert issubclass(config.PlainLoader, yaml.SafeLoader)
     assert pymongo.version

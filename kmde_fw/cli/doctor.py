@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kmde_fw.cli.options import Json, LaunchpadFile
+from kmde_fw.cli.options import Json, LaunchpadFile, use_config_beside
 from kmde_fw.errors import KmdeError, StoreError
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def _show(findings: list[Finding]) -> None:
         if finding.mended:
             typer.echo(f"{indent}mended: {finding.mended}")
         elif finding.mend:
-            typer.echo(f"{indent}-> {finding.mend}{' (or --fix)' if finding.fix else ''}")
+            also = " (or --fix)" if finding.fix and "--fix" not in finding.mend else ""
+            typer.echo(f"{indent}-> {finding.mend}{also}")
 
 
 def _machine(situation: Situation) -> list[Finding]:
@@ -110,9 +112,11 @@ def _database(
     """The database, and what its campaigns say; with a name also the machine for that campaign."""
     from kmde_fw.findings import Finding
     from kmde_fw.store import Store, read_launchpad
-    from kmde_fw.workflows.launchpad import launchpad_of
 
     connection = read_launchpad(launchpad)
+    use_config_beside(connection.folder)
+    from kmde_fw.workflows.launchpad import launchpad_of
+
     where = f"database {connection.database} at {connection.address}"
     try:
         with launchpad_of(launchpad) as pad:
@@ -125,7 +129,9 @@ def _database(
             files = _fworker_files(fworker, connection.folder)
             return findings + _health(pad, campaigns, files, queue, all_hosts, option, fix)
     except StoreError as error:
-        remedy = "kmde db start" if connection.is_loopback else f"check the server and {connection.source}"
+        # the sentence names the command, where there is one
+        named = re.search(r"`((?:kmde|pip) [^`]+)`", str(error))
+        remedy = named[1] if named else f"check the server and {connection.source}"
         return [Finding("problem", str(error), remedy, check="database")]
 
 

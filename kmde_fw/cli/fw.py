@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from kmde_fw.cli.options import use_config_beside
 from kmde_fw.config import did_you_mean
 from kmde_fw.errors import ConfigError, StoreError
 
@@ -39,12 +40,17 @@ def fw(
     if program not in PROGRAMS:
         raise ConfigError(f"no program {program!r}{did_you_mean(program, PROGRAMS)}; known: {', '.join(PROGRAMS)}")
     arguments = _with_launchpad(program, context.args)
-    _use_config_beside(arguments)
+    given = _launchpad_file(arguments)
+    if given:
+        use_config_beside(given.parent)
     from fireworks import LaunchPad
 
     from kmde_fw.firetasks import counters
-    from kmde_fw.store.connect import with_password
+    from kmde_fw.store.connect import connect, read_launchpad, with_password
 
+    if given:
+        # FireWorks would name the whole URI, password and all, where it cannot connect
+        connect(read_launchpad(given)).client.close()
     counters.use()
     plain = LaunchPad.from_file.__func__
 
@@ -64,6 +70,17 @@ def fw(
     raise typer.Exit(getattr(import_module(module), function)())
 
 
+def _launchpad_file(arguments: list[str]) -> Path | None:
+    """What they give as -l FILE, -lFILE, --launchpad_file FILE or --launchpad_file=FILE."""
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if word in ("-l", "--launchpad_file"):
+            return Path(following)
+        for start in ("--launchpad_file=", "-l"):
+            if word.startswith(start):
+                return Path(word.removeprefix(start))
+    return None
+
+
 def _with_launchpad(program: str, arguments: list[str]) -> list[str]:
     """The arguments, with -l and the file that kmde finds where they name none and need one."""
     from kmde_fw.store.connect import ENVIRONMENT_VARIABLE, find_launchpad
@@ -78,11 +95,3 @@ def _with_launchpad(program: str, arguments: list[str]) -> list[str]:
     if os.environ.get(ENVIRONMENT_VARIABLE):
         raise StoreError(f"{program} cannot read {ENVIRONMENT_VARIABLE}, it takes a launchpad file: give one with -l")
     return ["-l", str(find_launchpad()), *arguments]
-
-
-def _use_config_beside(arguments: list[str]) -> None:
-    """FW_CONFIG_FILE from the folder of the launchpad file. FireWorks reads it when it is imported."""
-    given = [arguments[k + 1] for k, word in enumerate(arguments[:-1]) if word in ("-l", "--launchpad_file")]
-    config = Path(given[0]).with_name("FW_config.yaml") if given else None
-    if config is not None and config.is_file():
-        os.environ.setdefault("FW_CONFIG_FILE", str(config.resolve()))

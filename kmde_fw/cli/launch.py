@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from kmde_fw.cli.options import LaunchpadFile
+from kmde_fw.cli.options import LaunchpadFile, use_config_beside
 
 Mode = Literal["singleshot", "rapidfire"]
 
@@ -40,11 +40,13 @@ def launch(
     from kmde_fw.errors import ConfigError
     from kmde_fw.store import read_launchpad
     from kmde_fw.worker_env import env_of, query_of, read_fworker_file
-    from kmde_fw.workflows.launcher import Orders, supervise
 
     if mode == "rapidfire" and fw_id is not None:
         raise ConfigError("--fw_id goes with singleshot: rapidfire takes whatever is ready")
     connection = read_launchpad(launchpad)
+    use_config_beside(connection.folder)
+    from kmde_fw.workflows.launcher import Orders, supervise
+
     worker = {"name": "kmde launch", "category": "", "query": "{}", **(read_fworker_file(fworker) or {})}
     query_of(worker)
     env_of(worker, fworker)

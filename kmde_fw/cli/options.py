@@ -1,5 +1,6 @@
-"""Arguments that several commands share."""
+"""Arguments that several commands share, and the FW_config.yaml that goes with a launchpad file."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -26,3 +27,13 @@ FworkerFile = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object")]
+
+
+def use_config_beside(folder: Path) -> None:
+    """Let FireWorks read the FW_config.yaml in the folder of the launchpad file, unless FW_CONFIG_FILE names another.
+
+    It does so once, when it is imported.
+    """
+    config = folder / "FW_config.yaml"
+    if config.is_file():
+        os.environ.setdefault("FW_CONFIG_FILE", str(config.resolve()))

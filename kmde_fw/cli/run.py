@@ -102,8 +102,10 @@ def _work_off(
     console: Console,
 ) -> None:
     """Start the workers, show what they do, stop them. Raises KmdeError if the campaign could not be finished."""
+    from kmde_fw.workflows.compatible import refuse_unfit
     from kmde_fw.workflows.rockets import recover
 
+    refuse_unfit(pad, {"spec.kmde.campaign": name})
     for again in recover(pad, name):
         console.print(f"  ready again: {again}")
     # the workers end with us, however we end; those signals would otherwise end us without a word to them

@@ -61,18 +61,21 @@ def launch_all(
     """Launch the campaigns' rockets in this process until all are finished, nothing more can run, or `stop` is asked.
 
     The first campaign that has a firework ready comes first. env: of this machine, see `worker_env`. StoreError if
-    there is none of a name. While the database does not answer it is waited for, PATIENCE at most; what a worker of
-    this machine had begun when it was killed is begun again by one of the others.
+    there is none of a name, or this kmde_fw is too old for one. While the database does not answer it is waited for,
+    PATIENCE at most; what a worker of this machine had begun when it was killed is begun again by one of the others.
     """
     from fireworks.core.rocket_launcher import rapidfire
 
     from kmde_fw.store import Store
     from kmde_fw.store.connect import is_outage
+    from kmde_fw.workflows.compatible import refuse_unfit
+    from kmde_fw.workflows.lost import take_up
     from kmde_fw.workflows.rockets import after_outage, after_rocket, next_fireworks, take_back, worker_for
 
     store = Store(pad.db)
     for name in campaigns:
         store.campaign(name)
+    refuse_unfit(pad, {"spec.kmde.campaign": {"$in": list(campaigns)}})
     query = {"_id": {"$in": list(campaigns)}, "state": "running"}
     running: set[str] = set()
     worker = None
@@ -83,7 +86,7 @@ def launch_all(
             alive, campaign, fw_ids = next_fireworks(pad, [name for name in campaigns if name in running])
             if not alive:
                 # unless it only seems so, as a worker was killed while it was writing what comes next
-                if not any([take_back(pad, name) for name in sorted(running)]):
+                if not any([take_back(pad, name) + take_up(pad, name) for name in sorted(running)]):
                     break
                 continue
             if campaign is not None:
@@ -98,7 +101,7 @@ def launch_all(
                 time.sleep(IDLE)
             else:
                 for name in sorted(running):
-                    for again in take_back(pad, name):
+                    for again in take_back(pad, name) + take_up(pad, name):
                         print(f"ready again, as its worker is gone: {again}", flush=True)
                 idle_since = time.monotonic()
         except Exception as error:

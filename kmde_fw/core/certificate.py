@@ -111,7 +111,7 @@ def read_certificate(path: Path) -> Certificate:
         certificate, found = Certificate.model_validate(data), content_hash(data)
     except OSError as error:
         raise ModelError(f"cannot read the certificate {path}: {error.strerror}; export the model again") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         said = f"{error.error_count()} parts are wrong" if isinstance(error, ValidationError) else "no JSON"
         raise ModelError(f"{path} is no coverage certificate of kmde_fw ({said}); export the model again") from None
     if checksum != found:

@@ -46,12 +46,14 @@ def from_bytes(data: bytes, source: str = "model") -> Hdnnp:
     try:
         tensors = load_tensors(data)
         metadata = _metadata(data)
-    except (SafetensorError, ValueError, struct.error) as error:
+    except (SafetensorError, ValueError, RecursionError, struct.error) as error:
         raise ModelError(
             f"{source} is damaged or no safetensors file ({error}); fetch or train the model again"
         ) from None
     if metadata is None:
         raise ModelError(f"{source} is a safetensors file, but not a model of kmde_fw; give the path of an HDNNP model")
+    if not isinstance(metadata, dict):
+        raise ModelError(f"{source} says nothing of the model in it; fetch or train the model again")
     if metadata.get("version") != FILE_VERSION:
         raise ModelError(
             f"{source} has version {metadata.get('version')} of the model file, this kmde_fw reads {FILE_VERSION}; "

@@ -17,7 +17,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from kmde_fw.errors import InputError
-from kmde_fw.inputs import check_counts, is_cell
+from kmde_fw.inputs import check_counts, check_expansion, is_cell
 from kmde_fw.records import Structure
 
 Kind = Literal["extxyz", "traj", "dump", "log"]
@@ -48,7 +48,10 @@ def kind_of(path: Path) -> Kind:
         raise InputError(f"{path}: no such file")
     if path.is_dir():
         raise InputError(f"{path}: a folder; name the trajectory in it")
+    if not path.is_file():
+        raise InputError(f"{path}: is no file but a device or a pipe; save it as one, it is read twice")
     try:
+        check_expansion(path)
         with open_file(path, "rb") as file:
             if file.read(16).startswith(b"- of Ulm"):
                 return "traj"
@@ -56,7 +59,7 @@ def kind_of(path: Path) -> Kind:
             lines = list(islice(file, _HEAD))
     except UnicodeDecodeError:
         lines = ["\0"]
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     if not lines:
         raise InputError(f"{path}: is empty")

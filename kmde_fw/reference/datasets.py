@@ -12,7 +12,16 @@ import numpy as np
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from kmde_fw.config import AseReference, Element, NonNegative, Positive, PositiveInt, Section, did_you_mean
+from kmde_fw.config import (
+    AseReference,
+    Element,
+    NonNegative,
+    PlainLoader,
+    Positive,
+    PositiveInt,
+    Section,
+    did_you_mean,
+)
 from kmde_fw.errors import ConfigError
 from kmde_fw.records import Structure
 from kmde_fw.reference.doping import first_atom, inequivalent_sites, site_names, substitute
@@ -87,10 +96,10 @@ class Item:
 def load_recipe(path: Path) -> DataRecipe:
     """Read a recipe. Raises ConfigError with one line per mistake."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), PlainLoader)
     except OSError as error:
         raise ConfigError(f"cannot read recipe {path}: {error.strerror}") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     try:
         return DataRecipe.model_validate(data)

@@ -190,7 +190,11 @@ def connect(connection: Connection) -> Documents:
     except (ConfigurationError, ValueError, TypeError):
         # the driver's own message is not shown: it may quote the URI
         raise StoreError(f"{connection.source}: the MongoDB driver does not accept these settings") from None
-    database = client[connection.database]
+    try:
+        database = client[connection.database]
+    except PyMongoError as error:
+        client.close()
+        raise StoreError(f"{connection.source}: `name` is no name of a database: {error}") from None
     try:
         _check_answers(database, connection)
     except StoreError:

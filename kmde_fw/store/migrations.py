@@ -166,8 +166,8 @@ def check_version(schema: Mapping[str, Any], name: str, address: str) -> None:
     if version > SCHEMA_VERSION:
         raise StoreError(
             f"{there} has schema version {version} (written by kmde_fw {schema.get('code_version', '?')}), this "
-            f"kmde_fw {__version__} knows versions up to {SCHEMA_VERSION}: use that kmde_fw or a newer one, or another "
-            "`name` in launchpad.yaml"
+            f"kmde_fw {__version__} knows versions up to {SCHEMA_VERSION}: use that kmde_fw or a newer one "
+            "(`pip install --upgrade kmde_fw`), or another `name` in launchpad.yaml"
         )
     if version < SCHEMA_VERSION:
         raise StoreError(

@@ -9,7 +9,7 @@ from fireworks import LaunchPad
 
 from kmde_fw import __version__
 from kmde_fw.config import parse_campaign
-from kmde_fw.errors import ConfigError
+from kmde_fw.errors import ConfigError, StoreError
 from kmde_fw.store import Store
 from kmde_fw.versions import numbers
 
@@ -46,6 +46,13 @@ def mismatches(launchpad: LaunchPad, query: dict[str, Any]) -> list[str]:
         elif unknown := _unknown_settings(campaign):
             sentences.append(f"{unknown}: it was submitted by a kmde_fw that knows more than this one: update it here")
     return sentences
+
+
+def refuse_unfit(launchpad: LaunchPad, query: dict[str, Any]) -> None:
+    """StoreError, before anything is launched, where this kmde_fw must not touch a firework that matches."""
+    unfit = mismatches(launchpad, query)
+    if unfit:
+        raise StoreError(f"nothing is launched here: {unfit[0]}")
 
 
 def _unknown_settings(campaign: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kmde_fw.errors import KmdeError, StoreError
+from kmde_fw.errors import ConfigError, KmdeError, StoreError
 from kmde_fw.processes import adopt_orphans, descendants, end, end_with_parent
 from kmde_fw.store.connect import Connection, sentences
 from kmde_fw.workflows.launchpad import open_launchpad
@@ -76,6 +77,7 @@ def supervise(orders: Orders, connection: Connection, worker: dict[str, Any], sa
             os._exit(code)
     forward = _Forward(child, orders.grace)
     _, status = os.waitpid(child, 0)
+    forward.ended = True
     signal.alarm(0)
     left = descendants()
     end(left, PATIENCE)
@@ -91,11 +93,14 @@ def supervise(orders: Orders, connection: Connection, worker: dict[str, Any], sa
 
 
 class _Forward:
-    """Signals to the supervisor are for the rocket: SIGTERM to it, and SIGKILL when its grace period is over."""
+    """Signals to the supervisor are for the rocket: SIGTERM to it, and SIGKILL when its grace period is over.
+
+    Where the rocket has ended they are noted only: what it left is being released.
+    """
 
     def __init__(self, child: int, grace: float) -> None:
         self.child, self.grace = child, grace
-        self.number, self.killed = 0, False
+        self.number, self.killed, self.ended = 0, False, False
         for number in SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._pass_on)
@@ -109,12 +114,21 @@ class _Forward:
         if not self.number:
             self.number = number
             # sent again as it came: the rocket says which it was
-            os.kill(self.child, number)
+            self._send(number)
             signal.alarm(max(1, round(self.grace)))
 
     def _kill(self, number: int, frame: object) -> None:
-        self.killed = True
-        os.kill(self.child, signal.SIGKILL)
+        self.killed = self._send(signal.SIGKILL)
+
+    def _send(self, number: int) -> bool:
+        """Whether the rocket was there to get it."""
+        if self.ended:
+            return False  # its id may be another one's by now
+        try:
+            os.kill(self.child, number)
+        except ProcessLookupError:
+            return False
+        return True
 
 
 def _rockets(
@@ -145,17 +159,19 @@ def _launch(orders: Orders, launchpad: Any, worker: Any, token: str, stop: Stop,
     """One rocket, or many, until there is a reason to end."""
     from fireworks.core.rocket_launcher import launch_rocket, rapidfire
 
-    from kmde_fw.workflows.compatible import mismatches
+    from kmde_fw.workflows.compatible import refuse_unfit
     from kmde_fw.workflows.rockets import after_rocket, launchable
 
     query = {"fw_id": orders.fw_id} if orders.fw_id else worker.query
     ours = {f"fworker.env.{MARK}.token": token}
     folder, launched, idle_since = Path.cwd(), 0, time.monotonic()
     while not stop.asked:
-        unfit = mismatches(launchpad, query)
-        if unfit:
+        try:
+            refuse_unfit(launchpad, query)
+            _check_folder(folder)
+        except KmdeError:
             _unreserve(launchpad, orders.fw_id)
-            raise StoreError(f"nothing is launched here: {unfit[0]}")
+            raise
         if orders.mode == "singleshot":
             launch_rocket(launchpad, worker, orders.fw_id)
             return
@@ -176,6 +192,17 @@ def _launch(orders: Orders, launchpad: Any, worker: Any, token: str, stop: Stop,
             time.sleep(IDLE)
         if launched == orders.nlaunches > 0:
             return
+
+
+def _check_folder(folder: Path) -> None:
+    """ConfigError where a rocket could not even write down what it runs: FireWorks' own end there is a traceback."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"nothing is launched here: cannot write into {folder}: {error.strerror}; launch from another folder"
+        ) from None
 
 
 def too_late(reserve: float) -> bool:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
+from pydantic import BaseModel, ValidationError
 
-from kmde_fw.config import Descriptor, Network, Training
+from kmde_fw.config import Descriptor, Network, PlainLoader, Training
 from kmde_fw.errors import InputError
 from kmde_fw.files import extxyz_frame
 from kmde_fw.records import Labelled, Structure
@@ -23,6 +24,32 @@ if TYPE_CHECKING:
 
 #: the files of a lineage
 RECORD, DATA, MODEL = "lineage.yaml", "train.extxyz", "model.safetensors"
+
+
+class _Row(BaseModel):
+    structure_id: str
+
+
+class _Weights(BaseModel):
+    sha256: str
+
+
+class _Model(BaseModel):
+    elements: tuple[str, ...]
+    descriptor: Descriptor
+    network: Network
+    training: Training
+    seed: int
+    always_train: list[str] | None
+    versions: dict[str, Any]
+    weights: _Weights
+
+
+class _Record(BaseModel):
+    """Of RECORD, what training again needs."""
+
+    model: _Model
+    train: list[_Row]
 
 
 def export(record: Mapping[str, Any], data: Sequence[Labelled], weights: bytes, folder: Path) -> None:
@@ -77,8 +104,8 @@ def retrain(folder: Path, progress: Any = None) -> tuple[Comparison, bytes]:
     from kmde_fw.hdnnp.training import train
 
     record, data, weights = _read(folder)
-    model = record["model"]
-    if model["always_train"] is None:
+    model = record.model
+    if model.always_train is None:
         raise InputError(
             f"{folder}: the model is of an older kmde_fw, which did not note what it could hold out for validation: it "
             "cannot be trained again as it was"
@@ -86,18 +113,18 @@ def retrain(folder: Path, progress: Any = None) -> tuple[Comparison, bytes]:
     begin = time.monotonic()
     again, _ = train(
         data,
-        tuple(model["elements"]),
-        Descriptor.model_validate(model["descriptor"]),
-        Network.model_validate(model["network"]),
-        Training.model_validate(model["training"]),
-        model["seed"],
-        always_train=model["always_train"],
+        model.elements,
+        model.descriptor,
+        model.network,
+        model.training,
+        model.seed,
+        always_train=model.always_train,
         progress=progress,
     )
     seconds = time.monotonic() - begin
     new = to_bytes(again)
     energy, force = _differences(from_bytes(weights, str(folder / MODEL)), again, data)
-    then, now = model["versions"], versions()
+    then, now = model.versions, versions()
     return (
         Comparison(
             identical=new == weights,
@@ -122,21 +149,27 @@ def _differences(old: Hdnnp, new: Hdnnp, data: Sequence[Labelled]) -> tuple[floa
     return energy, force
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], list[Labelled], bytes]:
+def _read(folder: Path) -> tuple[_Record, list[Labelled], bytes]:
     """Record, train set and model of an exported lineage, checked against the ids and the hash in the record."""
     import ase.io
 
     try:
-        record = yaml.safe_load((folder / RECORD).read_text(encoding="utf-8"))
+        record = _Record.model_validate(yaml.load((folder / RECORD).read_text(encoding="utf-8"), PlainLoader))
         weights = (folder / MODEL).read_bytes()
         frames = ase.io.read(folder / DATA, index=":", format="extxyz")
     except OSError as error:
         raise InputError(
             f"cannot read {error.filename}: {error.strerror}; `kmde lineage MODEL --export {folder}` writes a lineage"
         ) from None
-    except (yaml.YAMLError, ValueError, KeyError) as error:
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        where = ".".join(map(str, wrong["loc"])) or "all of it"
+        raise InputError(
+            f"{folder / RECORD} is no lineage of kmde_fw: {where}: {wrong['msg']}; export it again"
+        ) from None
+    except (yaml.YAMLError, ValueError, KeyError, RecursionError) as error:
         raise InputError(f"{folder} is no lineage of kmde_fw: {error}; export it again") from None
-    rows = record["train"]
+    rows = record.train
     if len(rows) != len(frames):
         raise InputError(f"{folder / DATA} has {len(frames)} structures, the lineage {len(rows)}; export it again")
     data = []
@@ -147,10 +180,10 @@ def _read(folder: Path) -> tuple[dict[str, Any], list[Labelled], bytes]:
             raise InputError(
                 f"{folder / DATA}: structure {number} has no energy or no forces; export it again"
             ) from None
-        if labelled.structure.id != row["structure_id"]:
+        if labelled.structure.id != row.structure_id:
             raise InputError(f"{folder / DATA}: structure {number} is not the one of the lineage; export it again")
         data.append(labelled)
-    if hashlib.sha256(weights).hexdigest() != record["model"]["weights"]["sha256"]:
+    if hashlib.sha256(weights).hexdigest() != record.model.weights.sha256:
         raise InputError(f"{folder / MODEL} is not the model of the lineage: its sha256 differs; export it again")
     return record, data, weights
 

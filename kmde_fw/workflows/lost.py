@@ -18,7 +18,7 @@ from fireworks import FWAction, LaunchPad
 
 from kmde_fw.processes import identity, is_running
 from kmde_fw.workflows.queues import Queue, current_job
-from kmde_fw.workflows.rockets import last_line, tidy, unlock
+from kmde_fw.workflows.rockets import is_ours_to_take, last_line, tidy, unlock
 
 #: key of a worker's env, and with it of every launch, under which the worker says who it is
 MARK = "kmde_launcher"
@@ -136,6 +136,24 @@ def settle(launchpad: LaunchPad, token: str, reason: str, limit: int = INTERRUPT
             state = release(launchpad, launch["fw_id"], launch["launch_id"], reason, limit)
             released.append((firework["name"], state))
     return released
+
+
+def take_up(launchpad: LaunchPad, campaign: str, limit: int = INTERRUPTIONS) -> list[str]:
+    """Make READY again what fizzled because its worker was ended, while others work on. Returns names.
+
+    Not what was interrupted `limit` times. Several may call it at once: one of them makes a firework READY.
+    """
+    again = []
+    query = {"spec.kmde.campaign": campaign, "state": "FIZZLED"}
+    for firework in list(launchpad.fireworks.find(query, {"fw_id": 1, "name": 1, "launches": 1}).sort("fw_id")):
+        latest = {"launch_id": {"$in": firework["launches"][-1:]}}
+        launch = launchpad.launches.find_one(latest, {"launch_id": 1, "action": 1})
+        if launch is None or not is_interruption(last_line(launch)):
+            continue
+        if _interruptions(launchpad, firework["fw_id"]) < limit and is_ours_to_take(launchpad, launch["launch_id"]):
+            launchpad.rerun_fw(firework["fw_id"])
+            again.append(firework["name"])
+    return again
 
 
 def is_interruption(line: str) -> bool:

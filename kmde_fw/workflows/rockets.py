@@ -146,7 +146,7 @@ def tidy(launchpad: LaunchPad, campaign: str, among_others: bool = False) -> Non
     unlock(launchpad, campaign)
     remove_orphans(launchpad, {"spec.kmde.campaign": campaign})
     for fw_id, launch_id in sorted(unspawned(launchpad, campaign).items()):
-        if not among_others or _is_ours_to_take(launchpad, launch_id):
+        if not among_others or is_ours_to_take(launchpad, launch_id):
             launchpad.rerun_fw(fw_id)
     _refresh(launchpad, campaign)
 
@@ -182,7 +182,7 @@ def take_back(launchpad: LaunchPad, campaign: str) -> list[str]:
     nobodys: set[int] | None = None
     for document in list(launchpad.fireworks.find(query, {"fw_id": 1, "name": 1, "launches": 1}).sort("fw_id")):
         fw_id, launches = document["fw_id"], document["launches"]
-        if launches and not (_worker_is_gone(launchpad, fw_id) and _is_ours_to_take(launchpad, launches[-1])):
+        if launches and not (_worker_is_gone(launchpad, fw_id) and is_ours_to_take(launchpad, launches[-1])):
             continue
         if not launches:
             nobodys = reserved_by_nobody(launchpad, campaign) if nobodys is None else nobodys
@@ -224,7 +224,7 @@ def after_rocket(launchpad: LaunchPad, whose: dict[str, Any]) -> str | None:
     return str(firework["name"])
 
 
-def _is_ours_to_take(launchpad: LaunchPad, launch_id: int) -> bool:
+def is_ours_to_take(launchpad: LaunchPad, launch_id: int) -> bool:
     """True for the first who asks about a lost launch."""
     lost = {"launch_id": launch_id, "kmde_taken_back": {"$exists": False}}
     return bool(launchpad.launches.update_one(lost, {"$set": {"kmde_taken_back": True}}).modified_count)

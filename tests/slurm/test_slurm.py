@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,10 @@ from fireworks import LaunchPad
 import sleepers
 from kmde_fw.cluster import CATEGORIES, Site, write_cluster_files
 from kmde_fw.store import Store
+from kmde_fw.workflows import lost
 from kmde_fw.workflows.launchpad import open_launchpad
+from kmde_fw.workflows.lost import find_lost
+from kmde_fw.workflows.queues import queue_here
 from sleepers import add_sleeper, state
 from waiting import until
 
@@ -195,3 +199,50 @@ def test_a_campaign_on_three_partitions(pad, slurm, site, tmp_path):
         launch = pad.launches.find_one({"launch_id": firework["launches"][-1]})
         assert launch["fworker"]["category"] == firework["spec"]["_category"]
         assert launch["fworker"]["env"]["kmde_launcher"]["queue"] == "slurm"
+
+
+@in_full
+def test_all_jobs_cancelled_at_once(pad, slurm, site, tmp_path):
+    """Two that run, one that waits: what ran is READY at once, what waited when reconcile has looked."""
+    folder, fw_ids = site(), [add_sleeper(pad, "sleep", "kmde_dft") for _ in range(3)]
+    launches = [tmp_path / name for name in "abc"]
+    for k in (0, 1):
+        submitted(folder, launches[k], pad, fw_ids[k])
+        runs(launches[k])
+    adapter = folder / "kmde_dft" / "my_qadapter.yaml"
+    adapter.write_text(yaml.safe_dump(yaml.safe_load(adapter.read_text()) | {"queue": "closed"}))
+    submitted(folder, launches[2], pad, fw_ids[2])
+    slurm.ask("scancel", "--user=root")
+    until(lambda: [state(pad, fw_id) for fw_id in fw_ids] == ["READY", "READY", "RESERVED"], 30)
+    until(lambda: slurm.ask("squeue", "-h") == "", 30)
+    words = [*KMDE, "reconcile", "-l", str(folder / "my_launchpad.yaml")]
+    processes = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = "".join(process.communicate(timeout=60)[0] for process in processes)
+    assert [process.returncode for process in processes] == [0, 0]
+    assert "is not in the queue any more; now READY" in said
+    assert [state(pad, fw_id) for fw_id in fw_ids] == ["READY"] * 3
+
+
+@in_full
+@pytest.mark.parametrize("submits", [True, False])
+def test_a_qlaunch_killed_while_it_submits(pad, slurm, site, tmp_path, monkeypatch, submits):
+    """After sbatch the job comes and takes its firework; before it the reservation is released after a while."""
+    fw_id, folder, launch = add_sleeper(pad, "quick", "kmde_dft"), site(), tmp_path / "a"
+    launch.mkdir()
+    (tmp_path / "bin").mkdir()
+    sbatch = tmp_path / "bin" / "sbatch"
+    real = f'{shutil.which("sbatch")} "$@"' if submits else ":"
+    sbatch.write_text(f"#!/bin/sh\n{real} > /dev/null\nkill -9 $PPID\n")
+    sbatch.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", f"{sbatch.parent}{os.pathsep}{os.environ['PATH']}")
+        done = subprocess.run(qlaunch(folder, "kmde_dft", "-r", "singleshot"), cwd=launch, check=False)
+    assert done.returncode == -signal.SIGKILL
+    if submits:
+        until(lambda: state(pad, fw_id) == "COMPLETED", 60)
+        return
+    assert state(pad, fw_id) == "RESERVED"
+    queue = queue_here("slurm")
+    assert find_lost(pad, queue) == [], "qlaunch may be at it"
+    monkeypatch.setattr(lost, "SUBMITTING", 0.0)
+    assert [one.reason for one in find_lost(pad, queue)] == ["reserved without a job"]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -115,6 +118,29 @@ def test_a_database_that_does_not_answer(tmp_path, free_port):
     (finding,) = json.loads(ended.stdout)
     assert (finding["check"], finding["state"], finding["mend"]) == ("database", "problem", "kmde db start")
     assert "no database server answers" in finding["text"]
+
+
+@pytest.mark.parametrize(("version", "mend"), [(99, "pip install --upgrade kmde_fw"), (1, "kmde db migrate")])
+def test_a_database_of_another_schema(pad, launchpad_file, version, mend):
+    pad.db["kmde_meta"].update_one({"_id": "schema"}, {"$set": {"version": version}})
+    ended = CliRunner().invoke(build_app(), ["doctor", "-l", str(launchpad_file), "--json"])
+    assert ended.exit_code == 1
+    (finding,) = json.loads(ended.stdout)
+    assert (finding["check"], finding["mend"]) == ("database", mend)
+    assert f"has schema version {version}" in finding["text"]
+
+
+def test_the_config_beside_the_launchpad_file_counts(pad, launchpad_file, tmp_path):
+    """In a process of its own: FireWorks reads it once."""
+    launchpad_file.with_name("FW_config.yaml").write_text("PING_TIME_SECS: 600\nRUN_EXPIRATION_SECS: 900\n")
+    (tmp_path / "elsewhere").mkdir()
+    words = [sys.executable, "-m", "kmde_fw", "doctor", "-l", str(launchpad_file), "--json"]
+    environment = {key: value for key, value in os.environ.items() if key != "FW_CONFIG_FILE"}
+    done = subprocess.run(
+        words, cwd=tmp_path / "elsewhere", env=environment, capture_output=True, text=True, timeout=60
+    )
+    (finding,) = [f for f in json.loads(done.stdout) if f["check"] == "FW_config"]
+    assert "RUN_EXPIRATION_SECS (900) is less than twice PING_TIME_SECS (600)" in finding["text"]
 
 
 def test_expiry_below_the_ping_ends_live_runs(pad, doctor, monkeypatch):

@@ -124,6 +124,22 @@ def test_a_rocket_that_does_not_listen_is_ended_after_the_grace_period(pad, laun
     assert gone(running.child)
 
 
+def test_a_signal_while_a_dead_rockets_firework_is_released_does_not_interrupt_that():
+    """As scancel does a second time, or where the database was away."""
+    code = """
+import os, signal, subprocess, time
+from kmde_fw.workflows.launcher import _Forward
+ended = subprocess.Popen(["true"])
+ended.wait()
+forward = _Forward(ended.pid, grace=1.0)
+os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(1.5)  # over the alarm at the end of the grace period
+print(forward.word, forward.killed)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("SIGTERM False\n", "")
+
+
 def test_where_all_is_killed_at_once_reconcile_finds_out(pad, launchpad_file, tmp_path):
     fw_id = add_sleeper(pad, "sleep")
     running = Launched(launchpad_file, tmp_path / "a")
@@ -167,6 +183,22 @@ def test_an_older_kmde_fw_launches_nothing_and_gives_its_reservation_back(pad, l
     code, out = Launched(launchpad_file, tmp_path / "a", "singleshot", "--fw_id", str(fw_id), wait=False).end()
     assert code == 1
     assert "nothing is launched here: campaign nap was submitted by kmde_fw 99.1.0, this is the older" in out
+    assert state(pad, fw_id) == "READY"
+
+
+def test_nothing_is_taken_where_nothing_can_be_written(pad, launchpad_file, tmp_path):
+    """Not even root can write below /proc."""
+    fw_id = add_sleeper(pad, "quick")
+    pad.reserve_fw(FWorker(), str(tmp_path))
+    words = [sys.executable, "-m", "kmde_fw", "launch", "singleshot", "--fw_id", str(fw_id), "-l", str(launchpad_file)]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{Path(__file__).parents[2]}{os.pathsep}{Path(sleepers.__file__).parent}",
+    }
+    done = subprocess.run(words, cwd="/proc/self", env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "kmde: nothing is launched here: cannot write into /proc/" in done.stderr
+    assert "Traceback" not in done.stderr
     assert state(pad, fw_id) == "READY"
 
 

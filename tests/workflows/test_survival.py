@@ -19,6 +19,7 @@ from kmde_fw.store.connect import says_outage
 from kmde_fw.workflows import rockets
 from kmde_fw.workflows.cycle import Finish, may_spawn
 from kmde_fw.workflows.launchpad import open_launchpad
+from kmde_fw.workflows.lost import take_up
 
 
 @pytest.fixture
@@ -207,12 +208,35 @@ def test_an_outage_does_not_silence_a_rocket(pad, monkeypatch):
 def test_one_worker_takes_back_what_a_killed_one_had(pad, dead):
     pad.add_wf(a_firework("a"))
     _, launch_id = pad.checkout_fw(FWorker(name=f"kmde {socket.gethostname()} {dead}"), "/tmp")
-    assert rockets._is_ours_to_take(pad, launch_id)
+    assert rockets.is_ours_to_take(pad, launch_id)
     assert rockets.take_back(pad, "c") == [], "another one is at it"
     pad.launches.update_one({}, {"$unset": {"kmde_taken_back": True}})
     assert rockets.take_back(pad, "c") == ["a"]
     assert states(pad) == {"a": "READY"}
     assert rockets.take_back(pad, "c") == []
+
+
+@pytest.mark.parametrize(
+    ("line", "times", "again"),
+    [
+        ("SystemExit: interrupted: stopped by signal 15 (SIGTERM)", 1, ["a"]),
+        ("SystemExit: interrupted: stopped by signal 15 (SIGTERM)", 3, []),
+        ("ValueError: two and two is five", 1, []),
+    ],
+)
+def test_what_fizzled_with_its_worker_is_taken_up_by_another_one(pad, line, times, again):
+    """As when one of two `kmde run` is ended: its worker says so, and has nobody who would rerun the step."""
+    pad.add_wf(a_firework("a"))
+    stored = {"_message": "", "_exception": {"_stacktrace": f"Traceback ...\n{line}", "_details": None}}
+    for k in range(times):
+        if k:
+            pad.rerun_fw(1)
+        launch_id = pad.checkout_fw(FWorker(), "/tmp")[1]
+        pad.complete_launch(launch_id, FWAction(stored_data=stored, exit=True), "FIZZLED")
+    assert states(pad) == {"a": "FIZZLED"}
+    assert take_up(pad, "c") == again
+    assert states(pad) == {"a": "READY" if again else "FIZZLED"}
+    assert take_up(pad, "c") == []
 
 
 def test_what_runs_on_a_living_worker_is_not_taken_back(pad):
@@ -240,7 +264,8 @@ def test_claims_do_not_look_at_the_workers_clocks(pad, monkeypatch, hours, dead)
 
 
 def test_a_worker_waits_while_the_database_does_not_answer(pad, monkeypatch, tmp_path, capfd):
-    Store(pad.db).insert_once("campaigns", {"_id": "c", "state": "running"})
+    config = {"name": "c", "train": ["x"], "target": ["x"], "reference": {"calculator": "emt"}}
+    Store(pad.db).insert_once("campaigns", {"_id": "c", "state": "running", "config": config})
     pad.add_wf(a_firework("a"))
     real, failures = rockets.next_fireworks, 2
 
@@ -269,3 +294,14 @@ def test_an_older_kmde_fw_does_no_step_of_a_newer_campaign(pad):
     pad.db["campaigns"].insert_one({"_id": "c", "code_version": "99.0.0"})
     with pytest.raises(StoreError, match=r"was submitted by kmde_fw 99\.0\.0, this worker has the older"):
         CampaignView(store, "c", 0, "test")
+
+
+def test_an_older_kmde_fw_launches_nothing_of_a_newer_campaign(pad, tmp_path):
+    """Named before anything has fizzled, by a worker of `kmde run` as by `kmde launch`."""
+    pad.add_wf(Workflow([a_firework("first")]))
+    Store(pad.db)
+    pad.db["campaigns"].insert_one({"_id": "c", "code_version": "99.0.0", "state": "running"})
+    with pytest.raises(StoreError, match=r"nothing is launched here: campaign c was submitted by kmde_fw 99\.0\.0"):
+        launch_all(pad, ["c"], tmp_path)
+    assert states(pad) == {"first": "READY"}
+    assert pad.launches.count_documents({}) == 0
