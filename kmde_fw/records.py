@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 #: version of the documents' form; a database of another version is refused, an older one may be migrated
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def content_hash(value: Any) -> str:

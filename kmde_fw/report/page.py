@@ -177,7 +177,8 @@ def _opinions(cycles: Sequence[Record]) -> str:
         "<b>vicinity</b> are the target's structures displaced and strained, as they are when a simulation moves them: "
         "what of their energies the labelled atoms leave unknown, 0 to 1, by a Gaussian process. The range test is "
         "blind to holes inside the range: atoms <b>far</b> from any train atom are counted whether inside it or not. "
-        "<b>Moved</b> is what the models predict for the target, against those of the cycle before (root mean square).</p>"
+        "<b>Moved</b> is what the models predict for the target, against those of the cycle before (root mean "
+        "square).</p>"
     )
     return f"<h3>What the train set leaves open, without any label</h3>{opinions}{note}"
 

@@ -1,7 +1,9 @@
 """From one schema version of the documents to the next: a pure function per collection, and what applies them.
 
 Version 1 is kmde_fw 0.1.0 before its documents told opinions, promises, costs and categories; version 2 is all of that,
-`null` or empty where an older kmde_fw did not measure it. A function fills in what is missing and leaves what is there,
+`null` or empty where an older kmde_fw did not measure it. With version 3 trainings have `first_layer`, and `vicinity` in
+opinions and promises is what a Gaussian process does not know; in older documents it stays what it was, a mean
+distance from the train set. A function fills in what is missing and leaves what is there,
 so that it may meet documents of every day between two versions.
 """
 
@@ -45,6 +47,12 @@ def campaigns_2(document: Document) -> Document:
     return {"evaluate_labels": {}, **document}
 
 
+def campaigns_3(document: Document) -> Document:
+    """First layers were trained as they are."""
+    document["config"]["training"].setdefault("first_layer", "plain")
+    return document
+
+
 def structures_2(document: Document) -> Document:
     """`short`."""
     return {**document, "short": document["_id"][:SHORT]}
@@ -59,6 +67,12 @@ def models_2(document: Document) -> Document:
     """`short`; where it was trained; which structures could not be held out is not known."""
     document["training"].setdefault("device", "cpu")
     return {"always_train": None, "versions": {}, **document, "short": document["_id"][:SHORT]}
+
+
+def models_3(document: Document) -> Document:
+    """First layers were trained as they are."""
+    document["training"].setdefault("first_layer", "plain")
+    return document
 
 
 def analyses_2(document: Document) -> Document:
@@ -147,7 +161,8 @@ MIGRATIONS: dict[int, dict[str, Callable[[Document], Document]]] = {
         "outcomes": outcomes_2,
         "cycles": cycles_2,
         "claims": claims_2,
-    }
+    },
+    3: {"campaigns": campaigns_3, "models": models_3},
 }
 
 

@@ -48,7 +48,7 @@ def test_why_tells_what_a_pick_promised_and_what_came_of_it(call, finished: Stor
     before, after = (finished.get("analyses", f"demo/00{k}")["opinion"] for k in (0, 1))
     realised = (
         f"    energy zero known to {1e3 * before['zero']:.3g} → {1e3 * after['zero']:.3g} meV/atom, missing values "
-        f"{before['open']} → {after['open']}, distance of the vicinity {before['vicinity']:.3f} → "
+        f"{before['open']} → {after['open']}, unknown of the vicinity {before['vicinity']:.3f} → "
         f"{after['vicinity']:.3f}"
     )
     assert f"{realised}\n" in out
@@ -61,13 +61,13 @@ def test_why_tells_what_a_pick_promised_and_what_came_of_it(call, finished: Stor
     lines = choice_lines(choice)
     assert "  score     0.75 by environment, at the beginning of the cycle" in lines
     assert (
-        "  promised  energy zero known to 500 → 10 meV/atom, missing values 40 → 30, distance of the vicinity 0.400 → "
+        "  promised  energy zero known to 500 → 10 meV/atom, missing values 40 → 30, unknown of the vicinity 0.400 → "
         "0.300; its atoms are 1.25 away from the target's"
     ) in lines
     at = lines.index(realised)
     assert lines[at + 1] == (
         "    promised by the picks of the cycle: energy zero known to 500 → 9 meV/atom, missing values 40 → 10, "
-        "distance of the vicinity 0.400 → 0.250"
+        "unknown of the vicinity 0.400 → 0.250"
     )
 
 
@@ -147,7 +147,7 @@ def test_candidates_show_the_terms_that_their_strategy_went_by():
     assert shown("environment", row) == {
         "zero meV>": pytest.approx(0.7),
         "closed>": 1,
-        "nearer %>": pytest.approx(5.0),
+        "known %>": pytest.approx(5.0),
         "strange>": 0.5,
     }
     nothing_open = {**row, "promise": {**promise, "open": [0, 0]}}
@@ -180,7 +180,7 @@ def test_a_pick_without_a_label_says_what_stays_open():
     row = {"kind": "slot", "reason": "VASP ended with exit code 134", "open_motifs": [motif], "promise": promise}
     assert failure_words(row) == (
         "VASP ended with exit code 134; stays open: key motifs Fe-Pt 2.640–2.650 Å; what was promised: energy zero "
-        "known to 30 → 1 meV/atom, missing values 40 → 12, distance of the vicinity 0.400 → 0.300"
+        "known to 30 → 1 meV/atom, missing values 40 → 12, unknown of the vicinity 0.400 → 0.300"
     )
     assert failure_words({**row, "open_motifs": [], "promise": None}) == "VASP ended with exit code 134"
 

@@ -320,7 +320,7 @@ def test_constants_are_the_same_range_for_all():
 def test_parents_are_scaled_by_their_own_range():
     for scan in ("bonds", "constants"):
         pool = pool_of(
-            [cell_of_two()], candidates=200, prototypes=(), lattice_scan=scan, parent_scale=(0.9, 1.2), max_atoms=2
+            [cell_of_two()], candidates=600, prototypes=(), lattice_scan=scan, parent_scale=(0.9, 1.2), max_atoms=2
         )
         factors = [r.scale for r in recipes(pool)]
         assert 0.9 <= min(factors) < 0.92

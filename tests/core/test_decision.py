@@ -156,11 +156,11 @@ def settled(**changes):
         ({"zero": 3e-3}, {}, ""),  # labels cannot help it
         ({"zero": 0.3e-3}, {}, ""),
         # the best remaining candidate, or where it is not known the last one
-        ({"remaining": 0.12}, {}, "the best remaining candidate would bring the target's vicinity 12.0 % nearer"),
+        ({"remaining": 0.12}, {}, "the best remaining candidate would make the target's vicinity known 12.0 % better"),
         ({"remaining": 0.12}, {"vicinity_gain": 0.15}, ""),
         ({"remaining": 0.12}, {"vicinity_gain": None}, ""),
-        ({"remaining": 0.06}, {"vicinity_gain": 0.03}, "would bring the target's vicinity 6.0 % nearer"),
-        ({"remaining": None, "vicinity": 0.17}, {}, "the last cycle brought the target's vicinity 15.0 % nearer"),
+        ({"remaining": 0.06}, {"vicinity_gain": 0.03}, "would make the target's vicinity known 6.0 % better"),
+        ({"remaining": None, "vicinity": 0.17}, {}, "the last cycle made the target's vicinity known 15.0 % better"),
         ({"remaining": None, "vicinity": 0.195}, {}, ""),
         # nothing is asked where outliers do not decide
         ({}, {"zero_outliers": False}, "0 outlier atoms left"),
@@ -175,8 +175,8 @@ def test_a_target_that_is_covered_must_also_have_settled(changes, stop, waits):
 def test_the_reason_says_what_was_measured():
     assert decide(settled(), Stop()).early == (
         "no target atom is an outlier any more, with 4 surrogates learned; what is predicted for the target moved "
-        "little (energies by 0.2 meV/atom, forces by 0.015 eV/Å); the best remaining candidate would bring the "
-        "target's vicinity 5.0 % nearer"
+        "little (energies by 0.2 meV/atom, forces by 0.015 eV/Å); the best remaining candidate would make the "
+        "target's vicinity known 5.0 % better"
     )
 
 
@@ -224,7 +224,7 @@ def test_nothing_affordable_is_said_with_the_reason():
     ("outliers", "vicinities", "gain", "words"),
     [
         (0, [0.20, 0.18], 0.03, ""),  # labels still bring it nearer
-        (0, [0.20, 0.195], 0.03, "2.5 % nearer"),
+        (0, [0.20, 0.195], 0.03, "2.5 % better"),
         (0, [0.20, 0.195], 0.01, ""),
         (0, [0.20, 0.18], None, "no target atom is an outlier"),
         (0, [0.20], 0.03, "no target atom is an outlier"),  # nothing to compare with

@@ -114,6 +114,7 @@ def test_a_composition_that_is_needed_is_not_held_out(copper_gold):
         ("line_search", "none"),
         ("learning_rate", 0.1),
         ("history", 2),
+        ("first_layer", "plain"),
         ("energy_loss", "total"),
         ("energy_weight", 50.0),
         ("force_weight", 0.1),
@@ -125,6 +126,40 @@ def test_every_option_changes_the_model(copper_gold, option, other):
     before, _ = quick(copper_gold, **usual)
     after, _ = quick(copper_gold, **{**usual, option: other})
     assert not np.allclose(before.weights, after.weights, rtol=1e-6)
+
+
+def test_whitening_takes_correlations_out_half_way():
+    """In whitened coordinates the inputs' variances are the square roots of what they were; small ones are held up."""
+    rng = np.random.default_rng(0)
+    turn = np.linalg.qr(rng.normal(size=(4, 4)))[0]
+    inputs = rng.normal(size=(5000, 4)) * [3.0, 1.0, 0.2, 1e-4] @ turn.T
+    seen = inputs @ training_module.whitening(inputs)
+    before, after = (np.linalg.eigvalsh(np.cov(x.T))[::-1] for x in (inputs, seen))
+    np.testing.assert_allclose(after[:3], training_module.FLATTER**2 * np.sqrt(before[:3]), rtol=1e-10)
+    held = training_module.LEAST_VARIANCE * before[0]
+    assert after[3] == pytest.approx(training_module.FLATTER**2 * before[3] / np.sqrt(held))
+    for few in (inputs[:1], inputs[:0], np.ones((5, 4))):
+        np.testing.assert_array_equal(training_module.whitening(few), np.eye(4))
+
+
+def test_the_gradient_of_the_search_is_that_of_its_own_weights(copper_gold):
+    """The search turns the first layers' weights around: a finite difference along a random direction."""
+    model, _ = quick(copper_gold, max_closures=5)
+    fingerprints = [model.symmetry_functions.compute(x.structure, derivatives=True) for x in copper_gold]
+    parts = copper_gold, fingerprints, model.hidden, model.center, model.scale, model.offsets
+    rng = np.random.default_rng(0)
+    maps = np.eye(model.center.shape[1]) + 0.3 * rng.normal(size=(2, *[model.center.shape[1]] * 2))
+    start = rng.normal(0, 0.3, len(model.weights))
+    batch = training_module._Batch(*parts)
+
+    def search(weights):
+        return training_module._Search(weights, maps, batch, None, Training(), None)
+
+    here = search(start)
+    here._closure()
+    direction = rng.normal(size=len(start))
+    numeric = (search(start + 1e-5 * direction)._closure() - search(start - 1e-5 * direction)._closure()) / 2e-5
+    assert float(here.weights.grad @ torch.from_numpy(direction)) == pytest.approx(numeric, rel=1e-5)
 
 
 def test_hidden_layers_are_those_asked_for(copper_gold):

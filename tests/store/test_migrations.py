@@ -18,7 +18,7 @@ from kmde_fw.store.migrations import MIGRATIONS, migrate, migrated
 
 EXAMPLES = Path(__file__).parent / "examples"
 #: fields that a document has or not
-OPTIONAL = {"promise", "substitution"}
+OPTIONAL = {"promise", "substitution", "state_since"}
 
 
 def examples(name: str) -> dict[str, dict[str, Any]]:
@@ -27,13 +27,13 @@ def examples(name: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-OLD, NEW = examples("documents_1"), examples(f"documents_{SCHEMA_VERSION}")
+OLD, MIDDLE, NEW = examples("documents_1"), examples("documents_2"), examples(f"documents_{SCHEMA_VERSION}")
 
 
 @pytest.mark.parametrize("collection", OLD)
 def test_an_old_document_becomes_what_is_expected(collection: str):
     before = copy.deepcopy(OLD[collection])
-    assert migrated(collection, OLD[collection]) == examples("migrated_1_to_2")[collection]
+    assert migrated(collection, OLD[collection]) == examples("migrated_1_to_3")[collection]
     assert OLD[collection] == before, "the function is pure"
 
 
@@ -42,9 +42,19 @@ def test_a_migrated_document_has_the_fields_of_a_new_one(collection: str):
     assert set(migrated(collection, OLD[collection])) - OPTIONAL == set(NEW[collection]) - OPTIONAL
 
 
+@pytest.mark.parametrize("collection", MIDDLE)
+def test_version_3_says_how_first_layers_were_trained(collection: str):
+    expected = {**copy.deepcopy(MIDDLE[collection]), "schema_version": 3}
+    if collection in ("campaigns", "models"):
+        owner = expected["config"] if collection == "campaigns" else expected
+        assert "first_layer" not in owner["training"]
+        owner["training"]["first_layer"] = "plain"
+    assert migrated(collection, MIDDLE[collection]) == expected
+
+
 @pytest.mark.parametrize("collection", NEW)
 def test_documents_of_days_in_between_keep_what_they_have(collection: str):
-    """Version 1 was written until the fields of version 2 were complete."""
+    """A version was written until the fields of the next one were complete."""
     late = {**NEW[collection], "schema_version": 1}
     assert migrated(collection, late) == NEW[collection]
     for functions in MIGRATIONS.values():

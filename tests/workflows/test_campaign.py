@@ -128,7 +128,7 @@ def test_a_surrogate_leads_back_to_outlier_atoms(by_hand):
     assert pick["structure_id"] == label["structure_id"]
     assert pick["energy_penalty"] is None, "the score of `environment` has no terms"
     assert set(pick["promise"]) == {"zero", "open", "vicinity", "strangeness"}
-    assert pick["reason"].endswith("% nearer")
+    assert pick["reason"].endswith("% better")
     (candidate,) = store.find("candidates", {"campaign": "cu_au", "cycle": 1, "structure_id": label["structure_id"]})
     assert candidate["outcome"] == "picked"
     assert candidate["recipe"]["crystal"] in candidate["description"]
@@ -155,7 +155,7 @@ def test_picks_promise_and_cycles_say_what_was_realised(by_hand):
         for measure in ("zero", "open", "vicinity"):
             assert cycles[k]["realised"][measure] == [opinions[k - 1][measure], opinions[k][measure]]
             assert slot[0]["promise"][measure][0] == pytest.approx(opinions[k - 1][measure])
-        # the pick was labelled: the train set is nearer to the target's vicinity, by what was promised
+        # the pick was labelled: the target's vicinity is known better, by what was promised
         assert cycles[k]["realised"]["vicinity"][1] == pytest.approx(slot[0]["promise"]["vicinity"][1])
         assert cycles[k]["realised"]["zero"][1] == pytest.approx(slot[0]["promise"]["zero"][1])
 

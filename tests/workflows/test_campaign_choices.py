@@ -71,10 +71,12 @@ def test_when_a_campaign_without_outliers_ends_and_what_its_labels_may_cost(laun
     assert before == pytest.approx(patient[1]["opinion"]["vicinity"], rel=1e-6)
     assert [cycle["n_surrogates"] for cycle in content] == [0, 1]
     assert content[1]["reason"].startswith("no target atom is an outlier any more")
-    nearer = f"the best remaining candidate would bring the target's vicinity {100 * (1 - after / before):.1f} % nearer"
-    assert content[1]["reason"].endswith(nearer)
+    gain = (
+        f"the best remaining candidate would make the target's vicinity known {100 * (1 - after / before):.1f} % better"
+    )
+    assert content[1]["reason"].endswith(gain)
     assert [cycle["n_surrogates"] for cycle in patient] == [0, 1, 2]
-    assert patient[1]["reason"].endswith(nearer)
+    assert patient[1]["reason"].endswith(gain)
 
     # what is predicted for the target moved, from one cycle's model to the next one's
     assert "the energies predicted for the target still moved by" in patient[1]["reason"]
