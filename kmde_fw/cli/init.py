@@ -42,7 +42,7 @@ reference:
 
 training:
   seeds: [0]                 # one model per seed, trained in parallel
-  max_closures: 700          # evaluations of loss and gradient at most
+  max_closures: 900          # evaluations of loss and gradient at most
 
 design:
   strategy: environment      # or key_motif, gap_only, outlier_only, random, farthest_point, direct

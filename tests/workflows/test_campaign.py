@@ -151,7 +151,7 @@ def test_picks_promise_and_cycles_say_what_was_realised(by_hand):
         assert cycles[k]["promised"] == [slot[0]["promise"]]
         # reserves, and whatever else was looked at, say what they would have brought instead
         assert all(reserve["promise"]["vicinity"][0] == slot[0]["promise"]["vicinity"][0] for reserve in slot[1:])
-        assert cycles[k]["remaining"]["vicinity"][0] == slot[0]["promise"]["vicinity"][1]
+        assert cycles[k]["remaining"]["vicinity"][0] == pytest.approx(slot[0]["promise"]["vicinity"][1])
         for measure in ("zero", "open", "vicinity"):
             assert cycles[k]["realised"][measure] == [opinions[k - 1][measure], opinions[k][measure]]
             assert slot[0]["promise"][measure][0] == pytest.approx(opinions[k - 1][measure])
