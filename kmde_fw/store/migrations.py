@@ -1,10 +1,10 @@
 """From one schema version of the documents to the next: a pure function per collection, and what applies them.
 
 Version 1 is kmde_fw 0.1.0 before its documents told opinions, promises, costs and categories; version 2 is all of that,
-`null` or empty where an older kmde_fw did not measure it. With version 3 trainings have `first_layer`, and `vicinity` in
-opinions and promises is what a Gaussian process does not know; in older documents it stays what it was, a mean
-distance from the train set. A function fills in what is missing and leaves what is there,
-so that it may meet documents of every day between two versions.
+`null` or empty where an older kmde_fw did not measure it. With version 3 trainings have `first_layer`, and `vicinity`
+in opinions and promises is what a Gaussian process does not know; in older documents it stays what it was, a mean
+distance from the train set. A function fills in what is missing and leaves what is there, so that it may meet documents
+of every day between two versions.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, field_validator
 
 from kmde_fw.config import Descriptor, Network, PlainLoader, Training
 from kmde_fw.errors import InputError
@@ -43,6 +43,12 @@ class _Model(BaseModel):
     always_train: list[str] | None
     versions: dict[str, Any]
     weights: _Weights
+
+    @field_validator("training", mode="before")
+    @classmethod
+    def _as_it_was(cls, training: Any) -> Any:
+        """Lineages of schema version 2 do not say how first layers were trained: as they are."""
+        return {"first_layer": "plain", **training} if isinstance(training, dict) else training
 
 
 class _Record(BaseModel):

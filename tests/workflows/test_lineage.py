@@ -50,6 +50,20 @@ def test_the_files_hold_labels_settings_and_origins(exported: Path, finished: St
     assert record["model"]["seed"] == 0
 
 
+def test_a_lineage_of_schema_version_2_is_trained_as_it_was(exported: Path):
+    """It does not say how first layers were trained: as they are."""
+    record = yaml.safe_load((exported / RECORD).read_text())
+    assert record["model"]["training"].pop("first_layer") == "whitened"
+    (exported / RECORD).write_text(yaml.safe_dump(record))
+    old, as_old = retrain(exported)
+    record["model"]["training"]["first_layer"] = "plain"
+    (exported / RECORD).write_text(yaml.safe_dump(record))
+    plain, as_plain = retrain(exported)
+    assert as_old == as_plain
+    assert not old.identical
+    assert not plain.identical
+
+
 def test_another_seed_gives_another_model_and_exit_code_1(kmde, exported: Path):
     record = yaml.safe_load((exported / RECORD).read_text())
     record["model"]["seed"] = 5
