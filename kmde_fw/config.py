@@ -247,7 +247,7 @@ class Stop(Section):
         0.05, description="eV/Å; the same for its predicted forces; null: it does not wait for them"
     )
     vicinity_gain: NonNegative | None = Field(
-        0.05,
+        0.03,
         description="zero_outliers waits while the best remaining candidate would make the target's vicinity known "
         "better by more than this part; null: it does not wait for it",
     )
