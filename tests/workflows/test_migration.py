@@ -6,6 +6,7 @@ import pytest
 from fireworks import Firework
 
 from kmde_fw.errors import StoreError
+from kmde_fw.records import SCHEMA_VERSION
 from kmde_fw.store import read_launchpad
 from kmde_fw.workflows.cycle import Finish
 from kmde_fw.workflows.launchpad import open_launchpad
@@ -31,7 +32,7 @@ def test_a_campaign_ends_with_its_version_or_is_ended(pad):
     assert migrate_database(pad, end=True) == {"campaigns": 1}
     assert pad.fireworks.find_one()["state"] == "DEFUSED"
     campaign = pad.db["campaigns"].find_one()
-    assert (campaign["state"], campaign["schema_version"]) == ("finished", 2)
+    assert (campaign["state"], campaign["schema_version"]) == ("finished", SCHEMA_VERSION)
     assert campaign["reason"] == "ended by the migration of the database from schema version 1"
     assert migrate_database(pad) == {}
 
