@@ -67,8 +67,6 @@ class Knowledge:
     def gains(self, n: int) -> np.ndarray:
         """What each of n candidates would take away of `unknown`, (n,)."""
         covariance = np.linalg.inv(self.precision)
-        spread = self.rows @ covariance
-        weighted = spread @ self.wanted
         result = np.zeros(n)
         counts = np.bincount(self.owner, minlength=n)
         first = np.cumsum(counts) - counts
@@ -76,9 +74,10 @@ class Knowledge:
         for count in np.unique(counts[counts > 0]):
             candidates = np.flatnonzero(counts == count)
             for some in np.array_split(candidates, -(-len(candidates) * int(count) // _AT_ONCE)):
-                at = first[some][:, None] + np.arange(count)
-                inner = np.eye(count) + self.rows[at] @ spread[at].transpose(0, 2, 1)
-                outer = weighted[at] @ spread[at].transpose(0, 2, 1)
+                rows = self.rows[first[some][:, None] + np.arange(count)]
+                spread = rows @ covariance
+                inner = np.eye(count) + rows @ spread.mT
+                outer = spread @ self.wanted @ spread.mT
                 result[some] = np.trace(np.linalg.solve(inner, outer), axis1=1, axis2=2)
         return result
 
