@@ -125,7 +125,7 @@ KINDS: Mapping[str, Kind] = {
     "kmde_cpu": Kind(
         "Analysis, candidates, choice, errors: many short steps, one job takes one after another.",
         "rapidfire --wait 300 --reserve 600",
-        "rapidfire -m 1",
+        "rapidfire -m 1 --nlaunches infinite",
         1,
         4,
         "04:00:00",
@@ -133,14 +133,19 @@ KINDS: Mapping[str, Kind] = {
     "kmde_train": Kind(
         "Trainings, a job each. With `training: {device: cuda}` in the campaign they use the GPU.",
         "singleshot",
-        "-r rapidfire -m 8",
+        "-r rapidfire -m 8 --nlaunches infinite",
         1,
         8,
         "12:00:00",
         gpus=1,
     ),
     "kmde_dft": Kind(
-        "Labels, a job each: VASP under custodian.", "singleshot", "-r rapidfire -m 20", 32, 1, "24:00:00"
+        "Labels, a job each: VASP under custodian.",
+        "singleshot",
+        "-r rapidfire -m 20 --nlaunches infinite",
+        32,
+        1,
+        "24:00:00",
     ),
 }
 

@@ -54,6 +54,7 @@ stop:
   # max_cost: 1.5            # the budget of their cost, in train cells (electrons cubed)
   zero_outliers: true        # stop when no target atom is an outlier, unless
   energy_change: 1.0         # the last labels still moved the energies predicted for the target (meV/atom), or
+  force_change: 0.05         # its forces (eV/Å), or
   vicinity_gain: 0.03        # the best remaining candidate would tell this part of what is unknown near the target
 
 seed: 0
