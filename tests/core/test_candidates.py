@@ -201,9 +201,8 @@ def test_candidates_of_a_parent():
         counts = np.histogram(values, bins=4, range=(least, largest))[0]
         assert counts == pytest.approx(len(values) / 4, rel=0.15)
         assert counts.sum() == len(values)
-    displaced = strained
     # strain and displacement are drawn on their own
-    assert abs(np.corrcoef([r.displacement for r in displaced], [r.strain for r in displaced])[0, 1]) < 0.1
+    assert abs(np.corrcoef([r.displacement for r in strained], [r.strain for r in strained])[0, 1]) < 0.1
     again = pool_of([host()], elements=("Al", "Fe", "Pt"), **options)
     assert recipes(again) == recipes(pool)
     following = pool_of([host()], elements=("Al", "Fe", "Pt"), cycle=2, **options)
