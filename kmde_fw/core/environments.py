@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kmde_fw.config import Vicinity
-from kmde_fw.core.knowledge import Knowledge
+from kmde_fw.core.knowledge import Knowledge, squared_distances
 from kmde_fw.core.outliers import Exceeded, OutlierAtom
 from kmde_fw.records import Structure
 
@@ -455,13 +455,6 @@ def _sample(rows: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray
     return rows[np.sort(rng.choice(len(rows), most, replace=False))]
 
 
-def _squares(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Squared Euclidean distances (len(a), len(b)); rounding may leave them a little below 0."""
-    squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)
-    squares -= (2.0 * a) @ b.T
-    return squares
-
-
 def _root(squares: np.ndarray) -> np.ndarray:
     return np.sqrt(np.maximum(squares, 0.0))
 
@@ -470,7 +463,7 @@ def _nearest(points: np.ndarray, references: np.ndarray) -> np.ndarray:
     """Distance of each point to the nearest reference, (n,); FAR + 1 where there is none."""
     if not len(references):
         return np.full(len(points), FAR + 1.0)
-    blocks = [_squares(points[k : k + _BLOCK], references).min(axis=1) for k in range(0, len(points), _BLOCK)]
+    blocks = [squared_distances(points[k : k + _BLOCK], references).min(axis=1) for k in range(0, len(points), _BLOCK)]
     return _root(np.concatenate([np.zeros(0), *blocks]))
 
 
@@ -478,7 +471,7 @@ def _nearest_other(points: np.ndarray) -> np.ndarray:
     """Distance of each point to the nearest other one, (n,)."""
     result = np.empty(len(points))
     for k in range(0, len(points), _BLOCK):
-        block = _squares(points[k : k + _BLOCK], points)
+        block = squared_distances(points[k : k + _BLOCK], points)
         block[np.arange(len(block)), k + np.arange(len(block))] = np.inf
         result[k : k + _BLOCK] = block.min(axis=1)
     return _root(result)

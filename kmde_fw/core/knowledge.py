@@ -87,9 +87,15 @@ class Knowledge:
         self.precision = self.precision + rows.T @ rows
 
 
+def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Squared Euclidean distances (len(a), len(b)); rounding may leave them a little below 0."""
+    squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)
+    squares -= (2.0 * a) @ b.T
+    return squares
+
+
 def _kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - (2.0 * a) @ b.T
-    return np.exp(np.maximum(squares, 0.0) / (-2.0 * LENGTH**2))
+    return np.exp(np.maximum(squared_distances(a, b), 0.0) / (-2.0 * LENGTH**2))
 
 
 def _rows(values: np.ndarray, landmarks: np.ndarray, root: np.ndarray) -> np.ndarray:
