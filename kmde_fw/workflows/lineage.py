@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ValidationError, field_validator
+from pydantic import BaseModel, ValidationError, model_validator
 
 from kmde_fw.config import Descriptor, Network, PlainLoader, Training
 from kmde_fw.errors import InputError
 from kmde_fw.files import extxyz_frame
 from kmde_fw.records import Labelled, Structure
+from kmde_fw.store.migrations import models_3
 from kmde_fw.versions import versions
 
 if TYPE_CHECKING:
@@ -44,11 +45,11 @@ class _Model(BaseModel):
     versions: dict[str, Any]
     weights: _Weights
 
-    @field_validator("training", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _as_it_was(cls, training: Any) -> Any:
-        """Lineages of schema version 2 do not say how first layers were trained: as they are."""
-        return {"first_layer": "plain", **training} if isinstance(training, dict) else training
+    def _as_it_was(cls, model: Any) -> Any:
+        """Lineages of schema version 2 do not say how first layers were trained."""
+        return models_3(model) if isinstance(model, dict) and isinstance(model.get("training"), dict) else model
 
 
 class _Record(BaseModel):
